@@ -1,0 +1,1 @@
+"""HTTP/1.1 heads, framing, cookies and hop-by-hop fields."""

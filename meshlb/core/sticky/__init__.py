@@ -1,0 +1,1 @@
+"""Pins: session keys, merge, homes, claims and the replication log."""

@@ -1,0 +1,1 @@
+"""Membership: who is in the cluster and who is thought to be alive (SWIM with Lifeguard)."""

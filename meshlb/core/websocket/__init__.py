@@ -1,0 +1,1 @@
+"""The opening handshake and frames of WebSocket (RFC 6455)."""

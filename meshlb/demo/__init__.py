@@ -1,0 +1,1 @@
+"""`meshlb demo`: three nodes, three backends, simulated clients and a live view."""

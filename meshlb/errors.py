@@ -1,0 +1,69 @@
+"""The hierarchy of errors; each says who is at fault.
+
+MeshlbError
+├── ConfigError          the operator's configuration file or command line
+├── StoreError           the disk, or a damaged store
+├── ListenError          an address that cannot be bound
+├── DownstreamError      the client: bad syntax, limits, time-outs        (has an HTTP status)
+├── UpstreamError        the backend: refused, reset, invalid or late     (has an HTTP status)
+└── PeerError            another member, or somebody who claims to be one
+    ├── WireError        bytes that are no message of ours
+    ├── SealError        bytes that do not open under any key we hold
+    └── RefusedError     the peer refuses us, or we refuse it             (has a reason)
+"""
+
+
+class MeshlbError(Exception):
+    """Base of all errors that meshlb raises on purpose."""
+
+
+class ConfigError(MeshlbError):
+    """The configuration is at fault; `faults` lists every one of them, a line each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class StoreError(MeshlbError):
+    """The store cannot be opened or written; nothing was changed."""
+
+
+class ListenError(MeshlbError):
+    """An address cannot be bound; the message names the address and the reason."""
+
+
+class DownstreamError(MeshlbError):
+    """The client is at fault; `status` is the HTTP status that answers it."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class UpstreamError(MeshlbError):
+    """The backend is at fault; `status` is the HTTP status that the client gets."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class PeerError(MeshlbError):
+    """A peer is at fault; the connection or datagram is dropped and no state changes."""
+
+
+class WireError(PeerError):
+    """Bytes that are no message of this protocol; no state changes."""
+
+
+class SealError(PeerError):
+    """Bytes that open under none of our keys, or were seen before; no state changes."""
+
+
+class RefusedError(PeerError):
+    """A refusal between peers; `reason` is one of `meshlb.wire.handshake.Refusal`."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

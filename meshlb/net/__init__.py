@@ -1,0 +1,1 @@
+"""Socket adapters: listening, connecting, mapping of operating-system errors."""

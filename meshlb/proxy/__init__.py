@@ -1,0 +1,1 @@
+"""The data plane: listeners, reactor, exchanges, tunnels, upstream connections, probes."""

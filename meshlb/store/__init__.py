@@ -1,0 +1,1 @@
+"""The stick table's storage: an LMDB environment with one writer."""

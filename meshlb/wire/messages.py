@@ -1,0 +1,251 @@
+"""The messages that members exchange, as frozen values; `codec` turns them into bytes.
+
+Field types are the schema: `codec` reads the annotations, and a test compares them with
+`protocol/messages.toml`. Times are durations, never clock readings.
+
+Spec: protocol/spec/messages.md.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from meshlb.model import (
+    Address,
+    BackendName,
+    BackendState,
+    BootId,
+    KeySource,
+    MemberState,
+    NodeName,
+    PoolName,
+    SessionKey,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberUpdate:
+    """What `reporter` says of one member; merged by (boot_id, incarnation, state)."""
+
+    name: NodeName
+    address: Address
+    boot_id: BootId
+    incarnation: int
+    state: MemberState
+    synced: bool
+    """The member holds the whole table and may own slots."""
+    reporter: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you `target`? Answered by an Ack with the same `seq`. Datagram or stream."""
+
+    seq: int
+    target: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class PingRequest:
+    """Please ping `target` at `address` for me, and pass its Ack on or send a Nack."""
+
+    seq: int
+    target: NodeName
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The answer to a Ping or to a successful PingRequest."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """The answer to a PingRequest whose target was silent: the helper itself is alive."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class PushPull:
+    """The sender's whole view; answered in kind where `wants_reply` is set. Stream only."""
+
+    members: tuple[MemberUpdate, ...]
+    wants_reply: bool
+
+
+class Rank(enum.IntEnum):
+    """How firmly a pin was made; the higher rank wins a merge."""
+
+    PROVISIONAL = 0
+    MINORITY = 1
+    QUORATE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PinRecord:
+    """A pin with its key, as it travels. An empty backend is a tombstone."""
+
+    key: SessionKey
+    pool: PoolName
+    backend: BackendName
+    by: KeySource
+    epoch: int
+    rank: Rank
+    stamp_ms: int
+    """Orders pins; drawn by the claimer from its hybrid logical clock. Never read as a time
+    by the merge; shown to people as the wall-clock time of the pin."""
+    claimer: NodeName
+    expires_in_ms: int
+    """What remains of the pin's lifetime when the message is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Asks the home of `key` for its pin; `backend` is what the claimer proposes.
+
+    `moved_from` names the backend that the claimer found unusable, pinned under
+    `moved_from_epoch`; it is empty for a first claim.
+    """
+
+    request: int
+    key: SessionKey
+    pool: PoolName
+    backend: BackendName
+    by: KeySource
+    ttl_ms: int
+    moved_from: BackendName
+    moved_from_epoch: int
+    hedged: bool
+    """Sent to the backup because the home was silent."""
+
+
+class Verdict(enum.IntEnum):
+    """The answer to a Claim or a Replicate."""
+
+    DONE = 0
+    EXISTS = 1
+    """There is a live pin already; it comes with the answer."""
+    FENCED = 2
+    """The answerer believes that another member is home."""
+    NOT_READY = 3
+    """The answerer's hand-off is not complete; ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAnswer:
+    """The home's answer; `pin` is present for DONE and EXISTS."""
+
+    request: int
+    verdict: Verdict
+    pin: PinRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """The home asks the backup to hold `pin` before the home confirms it."""
+
+    request: int
+    view_id: int
+    pin: PinRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicateAnswer:
+    """The backup's answer; for EXISTS, `pin` is the one that wins."""
+
+    request: int
+    verdict: Verdict
+    pin: PinRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Entries `first_seq`, `first_seq` + 1, … of the sender's replication log."""
+
+    boot_id: BootId
+    first_seq: int
+    pins: tuple[PinRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaAck:
+    """All entries of your log up to and including `seq` are merged here."""
+
+    boot_id: BootId
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """Asks for the whole table; answered by PullChunks."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class PullChunk:
+    """A part of the table; the last one has `last` set."""
+
+    request: int
+    pins: tuple[PinRecord, ...]
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ViewMark:
+    """The sender's ownership view is `view_id`, and all that it confirmed before went ahead."""
+
+    view_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOverride:
+    """An operator's word on a backend, cluster-wide; the greatest (stamp_ms, by) wins."""
+
+    pool: PoolName
+    backend: BackendName
+    state: BackendState
+    stamp_ms: int
+    by: NodeName
+
+
+TYPE_IDS: dict[int, type] = {
+    1: Ping,
+    2: PingRequest,
+    3: Ack,
+    4: Nack,
+    5: MemberUpdate,
+    6: PushPull,
+    16: Claim,
+    17: ClaimAnswer,
+    18: Replicate,
+    19: ReplicateAnswer,
+    20: Delta,
+    21: DeltaAck,
+    22: PullRequest,
+    23: PullChunk,
+    24: ViewMark,
+    25: BackendOverride,
+}
+"""The number that opens each message on the wire."""
+
+Message = (
+    Ping
+    | PingRequest
+    | Ack
+    | Nack
+    | MemberUpdate
+    | PushPull
+    | Claim
+    | ClaimAnswer
+    | Replicate
+    | ReplicateAnswer
+    | Delta
+    | DeltaAck
+    | PullRequest
+    | PullChunk
+    | ViewMark
+    | BackendOverride
+)
