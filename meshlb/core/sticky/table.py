@@ -1,0 +1,57 @@
+"""The stick table as the proxy sees it: four verbs, whatever stands behind them.
+
+Owns only the interface. In a member it is the replica and the claim machine of this process; in
+a worker process it is the shared store and a socket to the member; in a test it is a dict. The
+proxy must not know which.
+
+Spec: protocol/spec/pins.md.
+"""
+
+from typing import Protocol
+
+from meshlb.core.sticky.pin import Pin, Proposal
+from meshlb.model import SessionKey
+
+
+class StickTable(Protocol):
+    """Looks up, claims, plants and touches pins; shared by all connections of a process.
+
+    No method raises because the cluster is slow, split or absent: stickiness then weakens (a
+    provisional pin), and the client is served.
+    """
+
+    def look_up(self, key: SessionKey) -> Pin | None:
+        """The live pin of `key` in the local replica: no tombstone, nothing expired.
+
+        Never waits and never talks to a peer; the hot path of every request.
+        """
+        ...
+
+    async def claim(self, proposal: Proposal) -> Pin:
+        """Agrees with the cluster on one pin for the proposal's key, and returns it.
+
+        The pin that comes back may name another backend than the proposal: whoever was first
+        wins. Concurrent claims of one key at one node share one answer. Falls back to a pin of
+        rank `PROVISIONAL` when home and backup stay silent.
+
+        To move a key away from an unusable backend, name that backend in `moved_from` and its
+        pin's epoch in `moved_from_epoch`.
+        """
+        ...
+
+    def plant(self, proposal: Proposal, *, epoch: int = 0) -> Pin:
+        """Pins a key that no other node can be claiming, and replicates it at once.
+
+        For a load-balancer cookie that was minted just now (its key is new, so nobody races for
+        it), or one that a client brought back and whose pin this table has lost (`epoch` is
+        then the cookie's). A newer pin that the table holds after all is returned instead.
+        """
+        ...
+
+    def touch(self, key: SessionKey, pin: Pin, ttl_s: float) -> None:
+        """Notes that `pin` was used now: its expiry slides to `ttl_s` seconds ahead.
+
+        Cheap enough to call for each request: nothing is written or sent before a quarter of
+        `ttl_s` has passed since the last time.
+        """
+        ...
