@@ -1,0 +1,380 @@
+"""The handshake that opens a stream: who are you, and do you hold one of our secrets?
+
+Owns both sides of it as pure machines, and the reasons of a refusal. Must not know sockets,
+time-outs or who is a member: the node decides on an identity once it is proven. The fresh
+X25519 key of each side is injected as bytes.
+
+    initiator                                responder
+        HELLO  ────────────────────────────▶            versions, key ids, label, who, public key
+               ◀──────────────────────────── WELCOME    the same, the chosen version and key id,
+                                                        proof over both
+        PROVE  ────────────────────────────▶            proof over both
+               ◀──────────────────────────── ACCEPT     or, at any point, REFUSE with a reason
+        sealed frames ◀────────────────────▶ sealed frames
+
+Keys and proofs come from HKDF over (X25519 result, chosen secret, transcript), so that neither a
+stolen secret opens recorded streams nor a stranger passes for a member. A REFUSE is in the clear
+and proves nothing: its receiver logs it and goes on trying.
+
+Spec: protocol/spec/handshake.md.
+"""
+
+import enum
+import hashlib
+import hmac
+import struct
+from dataclasses import dataclass
+from typing import NewType
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from meshlb.errors import WireError
+from meshlb.model import Address, BootId, NodeName
+from meshlb.wire.codec import byte_string, record_codec
+from meshlb.wire.limits import HANDSHAKE_FRAME_BYTES_MAX
+from meshlb.wire.seal import (
+    CLUSTER_LABEL_BYTES,
+    KEY_ID_BYTES,
+    ClusterLabel,
+    FrameOpener,
+    FrameSealer,
+    KeyId,
+    Keyring,
+    derive,
+)
+
+PROTOCOL_VERSION_MIN = 1
+PROTOCOL_VERSION_MAX = 1
+
+PublicKey = NewType("PublicKey", bytes)
+Proof = NewType("Proof", bytes)
+EPHEMERAL_BYTES = 32
+PROOF_BYTES = 32
+
+byte_string(KeyId, KEY_ID_BYTES)
+byte_string(ClusterLabel, CLUSTER_LABEL_BYTES)
+byte_string(PublicKey, EPHEMERAL_BYTES)
+byte_string(Proof, PROOF_BYTES)
+
+
+class Refusal(enum.StrEnum):
+    """Why a node does not let another in; the value is the reason that the log names."""
+
+    OTHER_SECRET = "other-secret"
+    OTHER_CLUSTER = "other-cluster"
+    NAME_TAKEN = "name-taken"
+    """A live member at another address has this name."""
+    OTHER_VERSION = "other-version"
+    TOO_MANY = "too-many-connections"
+    SELF = "self"
+    """The address that was dialled is the dialler's own; not an error."""
+    SHUTTING_DOWN = "shutting-down"
+    NOT_MESHLB = "not-meshlb"
+    """What arrived is no handshake; never sent, only counted."""
+
+
+class FrameKind(enum.IntEnum):
+    """The first byte of each message of the handshake."""
+
+    HELLO = 1
+    WELCOME = 2
+    PROVE = 3
+    ACCEPT = 4
+    REFUSE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a node says it is; proven once the handshake is done."""
+
+    name: NodeName
+    boot_id: BootId
+    address: Address
+    """Where the other members reach it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The initiator's first message."""
+
+    version_min: int
+    version_max: int
+    key_ids: tuple[KeyId, ...]
+    label: ClusterLabel
+    identity: Identity
+    public_key: PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The responder's answer; `WelcomeProof` follows in the same frame."""
+
+    version: int
+    key_id: KeyId
+    label: ClusterLabel
+    identity: Identity
+    public_key: PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Why the sender will not talk."""
+
+    reason: Refusal
+
+
+_pack_hello, _unpack_hello = record_codec(Hello)
+_pack_welcome, _unpack_welcome = record_codec(Welcome)
+_pack_refuse, _unpack_refuse = record_codec(Refuse)
+_FRAME = struct.Struct("!BH")
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Write these bytes to the peer."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """The initiator is who it says; answer with `Responder.accept` or `refuse`."""
+
+    peer: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Established:
+    """The handshake is done; `rest` is what followed it and belongs to `opener`."""
+
+    peer: Identity
+    version: int
+    sealer: FrameSealer
+    opener: FrameOpener
+    rest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedPeer:
+    """We refuse the peer, who calls itself `claimed_name`: write `payload`, then close."""
+
+    reason: Refusal
+    claimed_name: NodeName | None
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedByPeer:
+    """The peer, or somebody on the way, says that it refuses us: close."""
+
+    reason: Refusal
+
+
+Step = Send | Proven | Established | RefusedPeer | RefusedByPeer
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What the key schedule yields, 32 bytes each."""
+
+    initiator_proof: bytes
+    responder_proof: bytes
+    to_responder: bytes
+    to_initiator: bytes
+
+
+def _keys(secret: bytes, private: X25519PrivateKey, public: bytes, transcript: bytes) -> _Keys:
+    try:
+        shared = private.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError as error:
+        raise WireError("a public key of low order") from error
+    purpose = b"meshlb stream" + transcript
+    okm = derive(shared, salt=secret, purpose=purpose, size_bytes=4 * 32)
+    return _Keys(okm[:32], okm[32:64], okm[64:96], okm[96:])
+
+
+def _proof(key: bytes) -> bytes:
+    return hmac.digest(key, b"meshlb proof", "sha256")
+
+
+def frame(kind: FrameKind, body: bytes = b"") -> bytes:
+    """A message of the handshake, ready to be written."""
+    assert len(body) <= HANDSHAKE_FRAME_BYTES_MAX
+    return _FRAME.pack(kind, len(body)) + body
+
+
+def refuse_frame(reason: Refusal) -> bytes:
+    """The clear message that tells a peer why it is refused."""
+    return frame(FrameKind.REFUSE, _pack_refuse(Refuse(reason)))
+
+
+class _Side:
+    """What both sides share: frames out of bytes, and a step per frame until the end."""
+
+    def __init__(
+        self, me: Identity, *, keyring: Keyring, label: ClusterLabel, ephemeral: bytes
+    ) -> None:
+        assert len(ephemeral) == EPHEMERAL_BYTES
+        self._me = me
+        self._keyring = keyring
+        self._label = label
+        self._private = X25519PrivateKey.from_private_bytes(ephemeral)
+        self._public = PublicKey(self._private.public_key().public_bytes_raw())
+        self._buffer = bytearray()
+        self._peer: Identity | None = None
+        self._done = False
+
+    def receive(self, chunk: bytes) -> list[Step]:
+        """The steps that `chunk` leads to; after an end, nothing may be received any more.
+
+        Raises:
+            WireError: when the peer does not speak this protocol; close without an answer.
+        """
+        assert not self._done, "the handshake has ended"
+        self._buffer += chunk
+        steps: list[Step] = []
+        while (received := self._next_frame()) is not None:
+            kind, body = received
+            if kind is FrameKind.REFUSE:
+                step: Step = self._end(RefusedByPeer(_unpack_refuse(body).reason))
+            else:
+                step = self._step(kind, body)
+            steps.append(step)
+            if not isinstance(step, Send):
+                break
+        return steps
+
+    def refuse(self, reason: Refusal) -> RefusedPeer:
+        """Ends the handshake because the node does not want this peer."""
+        self._done = True
+        claimed_name = self._peer.name if self._peer else None
+        return RefusedPeer(reason, claimed_name, refuse_frame(reason))
+
+    def _next_frame(self) -> tuple[FrameKind, bytes] | None:
+        if not self._buffer:
+            return None
+        try:
+            kind = FrameKind(self._buffer[0])
+        except ValueError as error:
+            raise WireError("no message of the handshake begins like this") from error
+        if len(self._buffer) < _FRAME.size:
+            return None
+        _, length = _FRAME.unpack_from(self._buffer)
+        if length > HANDSHAKE_FRAME_BYTES_MAX:
+            raise WireError("a message of the handshake is too long")
+        end = _FRAME.size + length
+        if len(self._buffer) < end:
+            return None
+        body = bytes(self._buffer[_FRAME.size : end])
+        del self._buffer[:end]
+        return kind, body
+
+    def _end(self, step: Step) -> Step:
+        self._done = True
+        return step
+
+    def _unfit(self, peer: Identity, label: ClusterLabel) -> Refusal | None:
+        """Why a peer is refused before its proof is looked at."""
+        self._peer = peer
+        if label != self._label:
+            return Refusal.OTHER_CLUSTER
+        if peer.name == self._me.name:
+            return Refusal.SELF if peer.boot_id == self._me.boot_id else Refusal.NAME_TAKEN
+        return None
+
+    def _step(self, kind: FrameKind, body: bytes) -> Step:
+        raise WireError(f"{kind.name} is out of turn")
+
+
+class Initiator(_Side):
+    """The side that dialled."""
+
+    def start(self) -> Send:
+        """The first message; call it once, before `receive`."""
+        hello = Hello(
+            PROTOCOL_VERSION_MIN,
+            PROTOCOL_VERSION_MAX,
+            self._keyring.key_ids,
+            self._label,
+            self._me,
+            self._public,
+        )
+        self._hello = frame(FrameKind.HELLO, _pack_hello(hello))
+        self._keys: _Keys | None = None
+        return Send(self._hello)
+
+    def _step(self, kind: FrameKind, body: bytes) -> Step:
+        if kind is FrameKind.WELCOME and self._keys is None:
+            return self._welcomed(body)
+        if kind is FrameKind.ACCEPT and self._keys is not None and not body:
+            assert self._peer is not None
+            sealer, opener = (
+                FrameSealer(self._keys.to_responder),
+                FrameOpener(self._keys.to_initiator),
+            )
+            return self._end(
+                Established(self._peer, self._version, sealer, opener, bytes(self._buffer))
+            )
+        return super()._step(kind, body)
+
+    def _welcomed(self, body: bytes) -> Step:
+        encoded, proof = body[:-PROOF_BYTES], body[-PROOF_BYTES:]
+        welcome: Welcome = _unpack_welcome(encoded)
+        if (reason := self._unfit(welcome.identity, welcome.label)) is not None:
+            return self.refuse(reason)
+        if not PROTOCOL_VERSION_MIN <= welcome.version <= PROTOCOL_VERSION_MAX:
+            return self.refuse(Refusal.OTHER_VERSION)
+        if (secret := self._keyring.secret(welcome.key_id)) is None:
+            return self.refuse(Refusal.OTHER_SECRET)
+        transcript = hashlib.sha256(self._hello + encoded).digest()
+        keys = _keys(secret, self._private, welcome.public_key, transcript)
+        if not hmac.compare_digest(proof, _proof(keys.responder_proof)):
+            return self.refuse(Refusal.OTHER_SECRET)
+        self._keys, self._version = keys, welcome.version
+        return Send(frame(FrameKind.PROVE, _proof(keys.initiator_proof)))
+
+
+class Responder(_Side):
+    """The side that was dialled."""
+
+    _keys: _Keys | None = None
+    _proven = False
+
+    def _step(self, kind: FrameKind, body: bytes) -> Step:
+        if kind is FrameKind.HELLO and self._keys is None:
+            return self._greeted(body)
+        if kind is FrameKind.PROVE and self._keys is not None and not self._proven:
+            assert self._peer is not None
+            if not hmac.compare_digest(body, _proof(self._keys.initiator_proof)):
+                return self.refuse(Refusal.OTHER_SECRET)
+            self._proven = True
+            return Proven(self._peer)
+        return super()._step(kind, body)
+
+    def _greeted(self, body: bytes) -> Step:
+        hello: Hello = _unpack_hello(body)
+        if (reason := self._unfit(hello.identity, hello.label)) is not None:
+            return self.refuse(reason)
+        version = min(PROTOCOL_VERSION_MAX, hello.version_max)
+        if version < max(PROTOCOL_VERSION_MIN, hello.version_min):
+            return self.refuse(Refusal.OTHER_VERSION)
+        if (key_id := self._keyring.common(hello.key_ids)) is None:
+            return self.refuse(Refusal.OTHER_SECRET)
+        secret = self._keyring.secret(key_id)
+        assert secret is not None
+        welcome = _pack_welcome(Welcome(version, key_id, self._label, self._me, self._public))
+        transcript = hashlib.sha256(frame(FrameKind.HELLO, body) + welcome).digest()
+        self._keys = _keys(secret, self._private, hello.public_key, transcript)
+        self._version = version
+        return Send(frame(FrameKind.WELCOME, welcome + _proof(self._keys.responder_proof)))
+
+    def accept(self) -> tuple[Send, Established]:
+        """Lets the proven peer in."""
+        assert self._proven, "accept comes after Proven"
+        assert self._keys is not None
+        assert self._peer is not None
+        self._done = True
+        sealer, opener = FrameSealer(self._keys.to_initiator), FrameOpener(self._keys.to_responder)
+        return Send(frame(FrameKind.ACCEPT)), Established(
+            self._peer, self._version, sealer, opener, bytes(self._buffer)
+        )

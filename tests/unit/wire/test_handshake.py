@@ -1,0 +1,202 @@
+from dataclasses import replace
+
+import pytest
+
+from meshlb.errors import SealError, WireError
+from meshlb.model import Address, BootId, NodeName
+from meshlb.wire import handshake
+from meshlb.wire.handshake import (
+    Established,
+    Identity,
+    Initiator,
+    Proven,
+    Refusal,
+    RefusedByPeer,
+    RefusedPeer,
+    Responder,
+    Send,
+    refuse_frame,
+)
+from meshlb.wire.seal import Keyring, cluster_label
+
+ALICE = Identity(NodeName("alice"), BootId(1), Address("127.0.0.1", 7001))
+BOB = Identity(NodeName("bob"), BootId(2), Address("127.0.0.1", 7002))
+SECRET, OTHER = b"s" * 32, b"t" * 32
+
+
+def initiator(
+    me: Identity = ALICE, *, secrets: tuple[bytes, ...] = (SECRET,), cluster: str = "shop"
+) -> Initiator:
+    return Initiator(
+        me, keyring=Keyring(secrets), label=cluster_label(cluster), ephemeral=b"a" * 32
+    )
+
+
+def responder(me: Identity = BOB, *, secrets: tuple[bytes, ...] = (SECRET,)) -> Responder:
+    return Responder(me, keyring=Keyring(secrets), label=cluster_label("shop"), ephemeral=b"b" * 32)
+
+
+def welcome(dialler: Initiator, dialled: Responder) -> bytes:
+    (step,) = dialled.receive(dialler.start().payload)
+    assert isinstance(step, Send)
+    return step.payload
+
+
+def shake(dialler: Initiator, dialled: Responder) -> tuple[Established, Established]:
+    (prove,) = dialler.receive(welcome(dialler, dialled))
+    assert isinstance(prove, Send)
+    (proven,) = dialled.receive(prove.payload)
+    assert isinstance(proven, Proven)
+    accept, inside = dialled.accept()
+    (outside,) = dialler.receive(accept.payload)
+    assert isinstance(outside, Established)
+    return outside, inside
+
+
+def refused(dialler: Initiator, dialled: Responder) -> Refusal:
+    """The reason that the responder gives; it must reach the dialler."""
+    (step,) = dialled.receive(dialler.start().payload)
+    assert isinstance(step, RefusedPeer)
+    assert dialler.receive(step.payload) == [RefusedByPeer(step.reason)]
+    return step.reason
+
+
+def test_both_learn_who_the_other_is_and_frames_pass_both_ways() -> None:
+    at_alice, at_bob = shake(initiator(), responder())
+    assert (at_alice.peer, at_bob.peer) == (BOB, ALICE)
+    assert list(at_bob.opener.receive(at_alice.sealer.seal(b"to bob"))) == [b"to bob"]
+    assert list(at_alice.opener.receive(at_bob.sealer.seal(b"to alice"))) == [b"to alice"]
+
+
+def test_a_frame_cannot_be_played_back_to_its_sender() -> None:
+    at_alice, _ = shake(initiator(), responder())
+    with pytest.raises(SealError, match="not authentic"):
+        list(at_alice.opener.receive(at_alice.sealer.seal(b"to bob")))
+
+
+def test_nodes_with_one_secret_in_common_agree_on_it_in_either_order() -> None:
+    shake(initiator(secrets=(OTHER, SECRET)), responder(secrets=(SECRET,)))
+    shake(initiator(secrets=(SECRET,)), responder(secrets=(OTHER, SECRET)))
+
+
+def test_another_secret_is_refused() -> None:
+    assert refused(initiator(secrets=(OTHER,)), responder()) is Refusal.OTHER_SECRET
+
+
+def test_another_cluster_is_refused() -> None:
+    assert refused(initiator(cluster="shop-2"), responder()) is Refusal.OTHER_CLUSTER
+
+
+def test_another_node_of_the_same_name_is_refused() -> None:
+    twin = replace(BOB, boot_id=BootId(3))
+    assert refused(initiator(twin), responder()) is Refusal.NAME_TAKEN
+
+
+def test_a_node_that_dialled_itself_is_told_so() -> None:
+    assert refused(initiator(BOB), responder()) is Refusal.SELF
+
+
+def test_a_later_protocol_without_ours_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    dialler = initiator()
+    with monkeypatch.context() as patch:
+        patch.setattr(handshake, "PROTOCOL_VERSION_MIN", 2)
+        patch.setattr(handshake, "PROTOCOL_VERSION_MAX", 3)
+        hello = dialler.start()
+    (step,) = responder().receive(hello.payload)
+    assert isinstance(step, RefusedPeer)
+    assert step.reason is Refusal.OTHER_VERSION
+
+
+def test_the_node_may_refuse_a_proven_peer() -> None:
+    dialler, dialled = initiator(), responder()
+    (prove,) = dialler.receive(welcome(dialler, dialled))
+    assert isinstance(prove, Send)
+    dialled.receive(prove.payload)
+    step = dialled.refuse(Refusal.NAME_TAKEN)
+    assert step.claimed_name == "alice"
+    assert dialler.receive(step.payload) == [RefusedByPeer(Refusal.NAME_TAKEN)]
+
+
+def test_a_key_id_without_its_secret_proves_nothing() -> None:
+    """The impostor copies the id that it saw in the clear, but cannot know the secret."""
+    impostor = initiator(secrets=(OTHER,))
+    real_ids = Keyring((SECRET,)).key_ids
+    impostor._keyring = replace_key_ids(Keyring((OTHER,)), real_ids)
+    dialled = responder()
+    (step,) = impostor.receive(welcome(impostor, dialled))
+    assert isinstance(step, RefusedPeer)
+    forged = handshake.frame(handshake.FrameKind.PROVE, b"p" * 32)
+    (answer,) = dialled.receive(forged)
+    assert isinstance(answer, RefusedPeer)
+    assert answer.reason is Refusal.OTHER_SECRET
+
+
+def replace_key_ids(keyring: Keyring, key_ids: tuple[handshake.KeyId, ...]) -> Keyring:
+    object.__setattr__(keyring, "key_ids", key_ids)
+    return keyring
+
+
+def test_a_changed_hello_breaks_the_proof() -> None:
+    dialler, dialled = initiator(), responder()
+    hello = dialler.start().payload.replace(b"alice", b"malet")
+    (step,) = dialled.receive(hello)
+    assert isinstance(step, Send)
+    (answer,) = dialler.receive(step.payload)
+    assert isinstance(answer, RefusedPeer)
+    assert answer.reason is Refusal.OTHER_SECRET
+
+
+def test_a_public_key_of_low_order_is_no_handshake() -> None:
+    dialler = initiator()
+    dialler._public = handshake.PublicKey(bytes(32))
+    with pytest.raises(WireError, match="low order"):
+        responder().receive(dialler.start().payload)
+
+
+def test_messages_may_arrive_byte_by_byte() -> None:
+    dialler, dialled = initiator(), responder()
+    steps = [step for byte in dialler.start().payload for step in dialled.receive(bytes([byte]))]
+    assert len(steps) == 1
+
+
+def test_bytes_behind_the_handshake_belong_to_the_frames() -> None:
+    dialler, dialled = initiator(), responder()
+    (prove,) = dialler.receive(welcome(dialler, dialled))
+    assert isinstance(prove, Send)
+    dialled.receive(prove.payload)
+    accept, at_bob = dialled.accept()
+    (at_alice,) = dialler.receive(accept.payload + at_bob.sealer.seal(b"early"))
+    assert isinstance(at_alice, Established)
+    assert list(at_alice.opener.receive(at_alice.rest)) == [b"early"]
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x00" * 64,
+        b"\x01\xff\xff",
+        handshake.frame(handshake.FrameKind.PROVE, b"x" * 32),
+        handshake.frame(handshake.FrameKind.ACCEPT),
+        handshake.frame(handshake.FrameKind.HELLO, b"\x90"),
+        handshake.frame(handshake.FrameKind.REFUSE, b"\x91\xa3???"),
+    ],
+)
+def test_what_is_no_handshake_raises_a_wire_error(junk: bytes) -> None:
+    with pytest.raises(WireError):
+        responder().receive(junk)
+
+
+def test_a_proof_sent_twice_is_out_of_turn() -> None:
+    dialler, dialled = initiator(), responder()
+    (prove,) = dialler.receive(welcome(dialler, dialled))
+    assert isinstance(prove, Send)
+    dialled.receive(prove.payload)
+    with pytest.raises(WireError, match="out of turn"):
+        dialled.receive(prove.payload)
+
+
+def test_a_forged_refusal_ends_only_this_handshake() -> None:
+    dialler = initiator()
+    dialler.start()
+    assert dialler.receive(refuse_frame(Refusal.TOO_MANY)) == [RefusedByPeer(Refusal.TOO_MANY)]
