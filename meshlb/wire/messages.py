@@ -94,11 +94,14 @@ class PinRecord:
     epoch: int
     rank: Rank
     stamp_ms: int
-    """Orders pins; drawn by the claimer from its hybrid logical clock. Never read as a time
-    by the merge; shown to people as the wall-clock time of the pin."""
+    """Orders pins; drawn by the node that made this one from its hybrid logical clock. Never
+    read as a time by the merge; shown to people as the wall-clock time of the pin."""
     claimer: NodeName
+    """The node whose client asked for the pin."""
     expires_in_ms: int
-    """What remains of the pin's lifetime when the message is sent."""
+    """What remains of the pin's idle lifetime when the message is sent."""
+    ends_in_ms: int
+    """What remains of its absolute lifetime (`max_age`), at least 1; 0 where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class Claim:
     backend: BackendName
     by: KeySource
     ttl_ms: int
+    max_age_ms: int
+    """Bounds the pin's lifetime whatever its use; 0 where nothing does."""
     moved_from: BackendName
     moved_from_epoch: int
     hedged: bool
@@ -162,16 +167,25 @@ class ReplicateAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Entries `first_seq`, `first_seq` + 1, … of the sender's replication log."""
+    """What the sender's replication log holds after `after_seq`, up to and including `upto_seq`.
+
+    Entries that a later one supersedes are left out, so there may be fewer pins than numbers.
+    A receiver that has not merged everything up to `after_seq` has a gap, and pulls.
+    """
 
     boot_id: BootId
-    first_seq: int
+    after_seq: int
+    upto_seq: int
     pins: tuple[PinRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class DeltaAck:
-    """All entries of your log up to and including `seq` are merged here."""
+    """All entries of your log up to and including `seq` are merged here.
+
+    Also the first message about pins on a new stream: go on after `seq`. Of another `boot_id`
+    than yours, or 0: this peer has nothing of your log yet.
+    """
 
     boot_id: BootId
     seq: int

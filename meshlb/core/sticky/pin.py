@@ -12,6 +12,7 @@ Spec: protocol/spec/pins.md.
 """
 
 import enum
+import math
 from dataclasses import dataclass
 
 from meshlb.model import BackendName, KeySource, NodeName, PoolName, SessionKey
@@ -21,6 +22,16 @@ NO_BACKEND = BackendName("")
 """The backend of a tombstone, and the `moved_from` of a first claim."""
 
 MS_PER_S = 1000
+
+NEVER = math.inf
+"""The `ends_at` of a pin whose lifetime only its idleness bounds."""
+
+EPOCH_MAX = 2**32 - 1
+STAMP_MS_MAX = 2**48 - 1
+"""What a store keeps of a pin; a record beyond either is a fault of its sender."""
+
+LIFETIME_S_MAX = 400 * 86_400.0
+"""No pin is kept longer than this, whatever a peer says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,9 @@ class Pin:
     claimer: NodeName
     """The node whose client asked for the pin: the `made_by` of `meshlb explain`."""
     expires_at: float
-    """Table time in seconds."""
+    """Table time at which it has been idle for too long; never above `ends_at`."""
+    ends_at: float = NEVER
+    """Table time at which `max_age` ends it, whatever its use."""
 
     @property
     def is_tombstone(self) -> bool:
@@ -83,8 +96,15 @@ class ClaimOutcome(enum.StrEnum):
     """The cluster did not answer in time: the pin is this node's word alone."""
 
 
+def is_acceptable(record: PinRecord) -> bool:
+    """False for a record that no honest member sends: it could not be stored."""
+    return record.epoch <= EPOCH_MAX and record.stamp_ms <= STAMP_MS_MAX
+
+
 def pin_from_record(record: PinRecord, *, now: float) -> Pin:
     """The pin that `record` describes, received at table time `now`."""
+    lifetime_s = min(record.expires_in_ms / MS_PER_S, LIFETIME_S_MAX)
+    ends_at = now + record.ends_in_ms / MS_PER_S if record.ends_in_ms else NEVER
     return Pin(
         record.pool,
         record.backend,
@@ -93,7 +113,8 @@ def pin_from_record(record: PinRecord, *, now: float) -> Pin:
         record.rank,
         record.stamp_ms,
         record.claimer,
-        now + record.expires_in_ms / MS_PER_S,
+        min(now + lifetime_s, ends_at),
+        ends_at,
     )
 
 
@@ -109,4 +130,5 @@ def record_from_pin(key: SessionKey, pin: Pin, *, now: float) -> PinRecord:
         pin.stamp_ms,
         pin.claimer,
         max(0, round((pin.expires_at - now) * MS_PER_S)),
+        0 if pin.ends_at == NEVER else max(1, round((pin.ends_at - now) * MS_PER_S)),
     )

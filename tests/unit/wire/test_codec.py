@@ -37,6 +37,7 @@ LONGEST_PIN = PinRecord(
     2**64 - 1,
     NodeName(NAME),
     2**64 - 1,
+    2**64 - 1,
 )
 MEMBER = MemberUpdate(
     NodeName("lb-1"), Address("::1", 7946), BootId(1), 2, MemberState.ALIVE, True, NodeName("lb-2")
@@ -72,7 +73,7 @@ def test_fields_of_a_later_version_are_ignored() -> None:
 
 
 def test_fields_of_a_later_version_are_ignored_in_nested_values_too() -> None:
-    pin = [b"k" * 16, "app", "s1", "header", 0, 2, 5, "lb-1", 9, "new"]
+    pin = [b"k" * 16, "app", "s1", "header", 0, 2, 5, "lb-1", 9, 0, "new"]
     (answer,) = decode(packed([17, 1, 0, pin]))
     assert isinstance(answer, ClaimAnswer)
     assert answer.pin is not None
@@ -80,7 +81,7 @@ def test_fields_of_a_later_version_are_ignored_in_nested_values_too() -> None:
 
 
 def test_the_fullest_messages_fit_a_frame() -> None:
-    delta = Delta(BootId(2**64 - 1), 2**64 - 1, (LONGEST_PIN,) * PINS_PER_MESSAGE_MAX)
+    delta = Delta(BootId(2**64 - 1), 2**64 - 1, 2**64 - 1, (LONGEST_PIN,) * PINS_PER_MESSAGE_MAX)
     assert len(encode([delta])) <= FRAME_PLAIN_BYTES_MAX
     assert decode(encode([delta])) == (delta,)
 
@@ -101,15 +102,15 @@ def test_a_ping_and_several_member_updates_fit_a_datagram() -> None:
 
 def test_a_message_larger_than_a_frame_is_not_sent() -> None:
     with pytest.raises(WireError, match="fits no frame"):
-        encode([Delta(BootId(1), 1, (LONGEST_PIN,) * 2_000)])
+        encode([Delta(BootId(1), 0, 1, (LONGEST_PIN,) * 2_000)])
 
 
 def test_too_many_items_are_refused() -> None:
     with pytest.raises(WireError):
         decode(packed(*[[3, 1]] * (MESSAGES_PER_FRAME_MAX + 1)))
-    short = [b"k" * 16, "a", "", "query", 0, 0, 0, "x", 0]
+    short = [b"k" * 16, "a", "", "query", 0, 0, 0, "x", 0, 0]
     with pytest.raises(WireError, match="at most 512"):
-        decode(packed([20, 1, 1, [short] * (PINS_PER_MESSAGE_MAX + 1)]))
+        decode(packed([20, 1, 0, 1, [short] * (PINS_PER_MESSAGE_MAX + 1)]))
 
 
 def test_deep_nesting_is_refused() -> None:

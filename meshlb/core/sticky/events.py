@@ -1,0 +1,113 @@
+"""What the claim machine is told and what it asks for, as values.
+
+Owns the events and effects of `claims.ClaimMachine`. Must not know how they are carried.
+
+Two promises of the carrier hold the agreement up:
+
+* *Write, commit, then send*: the store is committed before any effect of a batch of events
+  leaves the process.
+* *One order*: what `Send` and `Stored` ask for reaches a peer in the order in which they were
+  emitted. In particular a `ViewMark` travels behind every log entry of an earlier `Stored`.
+
+Spec: protocol/spec/pins.md, "Claims".
+"""
+
+from dataclasses import dataclass
+
+from meshlb.core.sticky.pin import ClaimOutcome, Pin, Proposal
+from meshlb.model import NodeName
+from meshlb.wire.messages import (
+    Claim,
+    ClaimAnswer,
+    Delta,
+    PinRecord,
+    PullChunk,
+    Replicate,
+    ReplicateAnswer,
+    ViewMark,
+)
+
+PeerWord = Claim | ClaimAnswer | Replicate | ReplicateAnswer | ViewMark | Delta | PullChunk
+"""The messages that the claim machine reads; the merge of deltas and pulls is its work too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimStarted:
+    """This node wants a pin; `token`, chosen by the caller, comes back in `ClaimDone`."""
+
+    token: int
+    proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMessage:
+    """A message of an authenticated stream."""
+
+    sender: NodeName
+    message: PeerWord
+
+
+@dataclass(frozen=True, slots=True)
+class ViewChanged:
+    """The members that may own slots, sorted; see `meshlb.core.swim`.
+
+    `view_id` names the set of owners and their boots; `quorate`: they are a majority.
+    """
+
+    owners: tuple[NodeName, ...]
+    view_id: int
+    quorate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A new stream with `peer` is up; nothing that went before on another one counts."""
+
+    peer: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFed:
+    """All of our log that `peer` lacked when its stream came up is queued on that stream."""
+
+    peer: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    """There is no stream with `peer` any more; what was sent last may not have arrived."""
+
+    peer: NodeName
+
+
+Event = ClaimStarted | PeerMessage | ViewChanged | PeerConnected | PeerFed | PeerLost
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Queue `message` on the stream to `peer`; drop it where there is none."""
+
+    peer: NodeName
+    message: PeerWord
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Append `record` to this node's replication log, and so send it to every peer.
+
+    The pin is in the store already.
+    """
+
+    record: PinRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimDone:
+    """The claim of `token` has ended with `pin`."""
+
+    token: int
+    pin: Pin
+    outcome: ClaimOutcome
+
+
+Effect = Send | Stored | ClaimDone
