@@ -1,0 +1,143 @@
+"""The metrics: plain counters of the node, read when Prometheus asks and not before.
+
+Owns names, labels and help texts. The hot path adds to plain ints; `NodeMetrics` turns a snapshot
+of them (`Meters`) into the exposition format. Contract: "names begin meshlb_".
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+PIN_OUTCOMES: Final = ("hit", "new", "moved", "provisional", "conflict")
+"""`conflict` counts keys that two nodes had confirmed for two backends: it should stay 0."""
+
+STATUS_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meters:
+    """The node's counters at one moment. Names of units as in the metrics; all since the start."""
+
+    requests: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By (listener, status class such as `2xx`)."""
+    pins_by_outcome: Mapping[str, int] = field(default_factory=dict)
+    """By one of `PIN_OUTCOMES`."""
+    pins: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Live pins now, by (pool, backend)."""
+    members: Mapping[str, int] = field(default_factory=dict)
+    """Members now, by state: `alive`, `suspect`, `dead`, `left`."""
+    relayed_bytes: Mapping[str, int] = field(default_factory=dict)
+    """By direction: `upstream`, `downstream`."""
+    connections: Mapping[str, int] = field(default_factory=dict)
+    """Open now, by kind: `downstream`, `upstream`, `tunnels`."""
+    loop_lag_s: float = 0.0
+    """How late the event loop last woke."""
+    datagrams_refused: Mapping[str, int] = field(default_factory=dict)
+    """By reason, such as `seal`, `replay`, `malformed`."""
+    malformed_requests: int = 0
+    """Requests answered 400 or 431 because of their syntax."""
+
+
+class NodeMetrics(Collector):
+    """Reads `source` at each scrape."""
+
+    def __init__(self, source: Callable[[], Meters]) -> None:
+        self._source = source
+
+    def describe(self) -> list[Metric]:
+        """Nothing: registering must not read the source."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, each series that is known before the first event at 0."""
+        meters = self._source()
+        yield _counter(
+            "meshlb_requests",
+            "Requests answered, by listener and class of status.",
+            ("listener", "status"),
+            meters.requests.items(),
+        )
+        yield _counter(
+            "meshlb_pins",
+            "Decisions about a session key, by outcome.",
+            ("outcome",),
+            _by_one(meters.pins_by_outcome, PIN_OUTCOMES),
+        )
+        yield _gauge(
+            "meshlb_pins",
+            "Live pins in this node's replica.",
+            ("pool", "backend"),
+            meters.pins.items(),
+        )
+        yield _gauge(
+            "meshlb_members",
+            "Members in this node's view, by state; this node included.",
+            ("state",),
+            _by_one(meters.members, ("alive", "suspect", "dead", "left")),
+        )
+        yield _counter(
+            "meshlb_relayed_bytes",
+            "Bytes passed on, by direction.",
+            ("direction",),
+            _by_one(meters.relayed_bytes, ("upstream", "downstream")),
+        )
+        yield _gauge(
+            "meshlb_connections",
+            "Open connections, by kind.",
+            ("kind",),
+            _by_one(meters.connections, ("downstream", "upstream", "tunnels")),
+        )
+        yield _gauge(
+            "meshlb_loop_lag_seconds",
+            "How late the event loop last woke.",
+            (),
+            [((), meters.loop_lag_s)],
+        )
+        yield _counter(
+            "meshlb_datagrams_refused",
+            "Datagrams at the cluster port that changed nothing, by reason.",
+            ("reason",),
+            _by_one(meters.datagrams_refused, ()),
+        )
+        yield _counter(
+            "meshlb_malformed_requests",
+            "Requests refused for their syntax.",
+            (),
+            [((), meters.malformed_requests)],
+        )
+
+
+def make_registry(source: Callable[[], Meters]) -> CollectorRegistry:
+    """A registry of its own with the node's metrics and those of its process."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(NodeMetrics(source))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+Series = Iterable[tuple[tuple[str, ...], float]]
+"""Label values and the number that goes with them."""
+
+
+def _by_one(counts: Mapping[str, int], always: tuple[str, ...]) -> Series:
+    return [((name,), counts.get(name, 0)) for name in dict.fromkeys((*always, *counts))]
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], series: Series) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in series:
+        family.add_metric(values, count)
+    return family
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], series: Series) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, value in series:
+        family.add_metric(values, value)
+    return family

@@ -1,0 +1,198 @@
+"""What the admin API needs of a node: one Protocol, and the values that it hands out.
+
+Owns the shape of every answer: the fields here are the fields of the JSON. It must not know how a
+node comes by them. Contract: "Admin API".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from meshlb.admin.metrics import Meters
+from meshlb.errors import MeshlbError
+from meshlb.model import BackendName, BackendState, PoolName
+
+
+class AdminError(MeshlbError):
+    """The client of the admin API asked for what is not there or not possible; nothing changed.
+
+    `status` is the HTTP status, `code` a constant word for programs.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def unknown_pool(name: str) -> AdminError:
+    """There is no pool of that name."""
+    return AdminError(404, "unknown_pool", f"there is no pool {name!r}")
+
+
+def unknown_backend(pool: str, name: str) -> AdminError:
+    """The pool has no backend of that name."""
+    return AdminError(404, "unknown_backend", f"the pool {pool!r} has no backend {name!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusView:
+    """This node at a glance."""
+
+    node: str
+    version: str
+    pid: int
+    cluster: str | None
+    """The cluster's name; None for a node that stands alone."""
+    uptime_s: float
+    members: Mapping[str, int]
+    """How many members are `alive`, `suspect`, `dead`, `left`, this node included."""
+    pins: int
+    in_sync: bool
+    ready: bool
+    reason: str
+    """Why the node is not ready; empty where it is."""
+    quorate: bool
+    listeners: Mapping[str, str]
+    """The address that each listener is bound to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberView:
+    """A member as this node's view knows it."""
+
+    name: str
+    address: str
+    state: str
+    """`alive`, `suspect`, `dead` or `left`."""
+    incarnation: int
+    boot_id: str
+    """16 hexadecimal digits: JSON's numbers are too short."""
+    synced: bool
+    is_self: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendView:
+    """A backend as this node sees it."""
+
+    name: str
+    address: str
+    state: BackendState
+    weight: int
+    connections: int
+    """Exchanges and tunnels of this node that use it now."""
+    pins: int
+    """Live pins in this node's replica."""
+    reason: str
+    """What the last probe found; empty while all is well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolView:
+    """A pool and its backends, in the order of the configuration."""
+
+    name: str
+    balance: str
+    backends: tuple[BackendView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinView:
+    """A live pin of this node's replica."""
+
+    key: str
+    """The hash of the session key, in hexadecimal: the key itself is kept nowhere."""
+    pool: str
+    backend: str
+    by: str
+    epoch: int
+    rank: str
+    """`quorate`, `minority` or `provisional`."""
+    made_by: str
+    made_at: str
+    """ISO 8601, UTC."""
+    expires_in_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinChange:
+    """A step in the life of a pin, as this node saw it."""
+
+    at: str
+    """ISO 8601, UTC."""
+    what: str
+    """One line for people, such as `moved from s1 to s2 by lb-3: s1 is down`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why a session key goes where it goes."""
+
+    key: str
+    pool: str
+    backend: str
+    by: str
+    made_by: str
+    made_at: str
+    epoch: int
+    """How often the pin was moved."""
+    rank: str
+    expires_in_s: float
+    home: str
+    """The member that decides about the key; empty for a node that stands alone."""
+    backup: str
+    backend_state: str
+    history: tuple[PinChange, ...]
+
+
+class NodeView(Protocol):
+    """A node as its admin API sees it. Reading is synchronous, local, and changes nothing.
+
+    What names a pool or backend that does not exist raises `AdminError` (see `unknown_pool`,
+    `unknown_backend`).
+    """
+
+    def status(self) -> StatusView:
+        """The node at a glance."""
+        ...
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether listeners accept and the table is in sync; if not, the reason."""
+        ...
+
+    def members(self) -> tuple[MemberView, ...]:
+        """All members in the view, by name; a node that stands alone has itself."""
+        ...
+
+    def pools(self) -> tuple[PoolView, ...]:
+        """All pools, in the order of the configuration."""
+        ...
+
+    def pins(
+        self, pool: PoolName | None, backend: BackendName | None, limit: int
+    ) -> tuple[PinView, ...]:
+        """At most `limit` live pins, of one pool or backend where one is named."""
+        ...
+
+    def explain(self, pool: PoolName, key: str) -> Explanation | None:
+        """The pin of `key`, which is what a client sends; None where there is none."""
+        ...
+
+    def meters(self) -> Meters:
+        """The counters as they stand."""
+        ...
+
+    async def unpin(self, pool: PoolName, key: str) -> bool:
+        """Forgets the pin of `key` cluster-wide; False where there was none."""
+        ...
+
+    async def set_backend_state(
+        self, pool: PoolName, backend: BackendName, state: BackendState
+    ) -> None:
+        """Puts a backend to `UP` (health decides), `DRAINING` or `MAINTENANCE`, cluster-wide."""
+        ...
+
+    async def leave(self) -> None:
+        """Begins what SIGTERM begins: drain, leave the cluster, exit. Returns at once."""
+        ...
