@@ -1,0 +1,97 @@
+"""One process of ours: started, watched, killed by its own pid, its output kept in a file."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[3]
+PYTHON = sys.executable
+
+
+class Child:
+    """A process that dies with the test run, however that ends.
+
+    `started` lists every child of the current test, so that a failure can show their logs.
+    """
+
+    started: list["Child"] = []  # noqa: RUF012 - a registry that all children share
+
+    def __init__(
+        self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._argv = list(argv)
+        self._env = env
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process; its output is appended to the log."""
+        assert not self.is_running
+        # setpriv asks the kernel to kill the child when the test run is killed; the pid stays.
+        wrapper = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*wrapper, *self._argv],
+                cwd=REPOSITORY,
+                env={**os.environ, **(self._env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        if self not in Child.started:
+            Child.started.append(self)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until the process is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def terminate(self, *, timeout_s: float) -> int:
+        """SIGTERM, and the exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: if the process is still there after `timeout_s`.
+        """
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout_s)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; SIGSTOP makes a process that is alive for the kernel, silent for peers."""
+        os.kill(self.pid, number)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Resident memory of the process now."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        kilobytes = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(kilobytes.split()[1]) * 1024
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = 15.0) -> float:
+    """Poll until `condition` holds; returns the seconds that took, fails the test if too long."""
+    begin = time.monotonic()
+    while not condition():
+        if time.monotonic() - begin > timeout_s:
+            raise AssertionError(f"not within {timeout_s} s: {what}")
+        time.sleep(0.05)
+    return time.monotonic() - begin

@@ -1,0 +1,192 @@
+"""N nodes of meshlb as real processes on loopback, and what a test asks and does to them."""
+
+import base64
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.peers.harness.backends import Backend
+from tests.peers.harness.child import PYTHON, Child, wait_until
+from tests.peers.harness.ports import free_port
+
+ADMIN_TIMEOUT_S = 10.0
+
+COOKIE = '{ by = "cookie", name = "MESHLB" }'
+HEADER = '{ by = "header", name = "X-Session" }'
+
+
+def new_secret() -> str:
+    """A cluster secret as the configuration has it."""
+    return base64.b64encode(os.urandom(32)).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the configurations of a mesh's nodes have in common."""
+
+    backends: Sequence[Backend]
+    sticky: Sequence[str] = (HEADER, COOKIE)
+    balance: str = "round-robin"
+    profile: str = "lan"
+    cluster: str = "test"
+    secret: str = ""
+    shutdown_timeout: str = "5s"
+    max_head: str = "32KiB"
+    timeouts: str = '{ head = "5s", idle = "30s", tunnel_idle = "10m" }'
+    response_timeout: str = "20s"
+
+
+class Node(Child):
+    """One node: its ports, and its admin API."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "node.toml"
+        argv = [PYTHON, "-m", "meshlb", "run", str(self.config)]
+        super().__init__(name, argv, folder / "log")
+        self.port, self.cluster_port, self.admin_port = free_port(), free_port(), free_port()
+
+    def write_config(self, plan: Plan, join: Sequence["Node"]) -> None:
+        """Write the configuration file; `join` are the seeds."""
+        seeds = ", ".join(f'"127.0.0.1:{node.cluster_port}"' for node in join if node is not self)
+        backends = "\n".join(
+            f'[[pool.app.backend]]\nname = "{backend.name}"\naddress = "127.0.0.1:{backend.port}"'
+            for backend in plan.backends
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(f"""
+[node]
+name = "{self.name}"
+data_dir = "{self.folder / "state"}"
+shutdown_timeout = "{plan.shutdown_timeout}"
+
+[cluster]
+name = "{plan.cluster}"
+bind = "127.0.0.1:{self.cluster_port}"
+join = [{seeds}]
+secrets = ["{plan.secret}"]
+profile = "{plan.profile}"
+
+[admin]
+bind = "127.0.0.1:{self.admin_port}"
+
+[[listener]]
+name = "web"
+bind = "127.0.0.1:{self.port}"
+protocol = "http"
+pool = "app"
+timeouts = {plan.timeouts}
+max_head = "{plan.max_head}"
+
+[pool.app]
+balance = "{plan.balance}"
+connect_timeout = "2s"
+response_timeout = "{plan.response_timeout}"
+sticky = [{", ".join(plan.sticky)}]
+
+[pool.app.health]
+interval = "500ms"
+timeout = "1s"
+rise = 1
+fall = 2
+
+{backends}
+""")
+
+    def ask(self, path: str, *, method: str = "GET", body: object = None) -> tuple[int, Any]:
+        """Ask the admin API; returns the status and the JSON, or the text where it is none."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.admin_port}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=ADMIN_TIMEOUT_S) as response:
+                return response.status, _parsed(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _parsed(error.read())
+
+    @property
+    def is_ready(self) -> bool:
+        assert self.is_running, f"{self.name} ended: {self.output()[-2000:]}"
+        try:
+            return self.ask("/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def members(self) -> dict[str, str]:
+        """The state of each member by its name, as this node sees it."""
+        status, answer = self.ask("/v1/members")
+        assert status == 200, answer
+        return {member["name"]: member["state"] for member in answer["members"]}
+
+    def backend_states(self) -> dict[str, str]:
+        """The state of each backend by its name, as this node sees it."""
+        status, answer = self.ask("/v1/pools")
+        assert status == 200, answer
+        (pool,) = answer["pools"]
+        return {backend["name"]: backend["state"] for backend in pool["backends"]}
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels; 0 where there are none."""
+        families = text_string_to_metric_families(self.ask("/metrics")[1])
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode()
+
+
+class Mesh:
+    """Several nodes of one cluster, each with all others as seeds."""
+
+    def __init__(self, folder: Path, plan: Plan, *, size: int = 3) -> None:
+        self.plan = plan
+        names = [f"lb-{number}" for number in range(1, size + 1)]
+        self.nodes = [Node(name, folder / name) for name in names]
+        for node in self.nodes:
+            node.write_config(plan, self.nodes)
+
+    @property
+    def ports(self) -> list[int]:
+        """The listeners' ports of the nodes that run."""
+        return [node.port for node in self.nodes if node.is_running]
+
+    def start(self) -> None:
+        """Start all nodes and wait until each is ready and sees all others."""
+        for node in self.nodes:
+            node.start()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until every running node is ready and they all see each other alive."""
+        running = [node for node in self.nodes if node.is_running]
+        for node in running:
+            wait_until(lambda node=node: node.is_ready, f"{node.name} is ready", timeout_s=30)
+        names = {node.name for node in running}
+        for node in running:
+            wait_until(
+                lambda node=node: alive(node) == names, f"{node.name} sees {names}", timeout_s=30
+            )
+
+
+def alive(node: Node) -> set[str]:
+    """The names of the members that this node sees alive."""
+    return {name for name, state in node.members().items() if state == "alive"}
