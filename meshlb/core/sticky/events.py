@@ -15,12 +15,11 @@ Spec: protocol/spec/pins.md, "Claims".
 from dataclasses import dataclass
 
 from meshlb.core.sticky.pin import ClaimOutcome, Pin, Proposal
-from meshlb.model import NodeName
+from meshlb.model import NodeName, SessionKey
 from meshlb.wire.messages import (
     Claim,
     ClaimAnswer,
     Delta,
-    PinRecord,
     PullChunk,
     Replicate,
     ReplicateAnswer,
@@ -93,12 +92,13 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Append `record` to this node's replication log, and so send it to every peer.
+    """Append the pin to this node's replication log, and so send it to every peer.
 
-    The pin is in the store already.
+    It is in the store already.
     """
 
-    record: PinRecord
+    key: SessionKey
+    pin: Pin
 
 
 @dataclass(frozen=True, slots=True)
