@@ -1,0 +1,111 @@
+"""The members that this node knows, and what follows from them: owners, view id, quorum.
+
+Owns: the bounded collection of members and the ownership view.
+Must not know: messages, probes, time-outs. Spec: protocol/spec/membership.md, "View".
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from meshlb.core.swim.member import Member, Outcome, merge
+from meshlb.model import MemberState, NodeName
+from meshlb.wire.messages import MemberUpdate
+
+MEMBERS_MAX: Final = 256
+"""Members in all states. A newcomer to a full view takes the place of the one that left longest
+ago, else of the one dead longest; if all are live it is refused."""
+
+VIEW_ID_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Who may own slots, the id of that set, and whether this side is the majority."""
+
+    owners: tuple[NodeName, ...]
+    view_id: int
+    quorate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a report did: `before` and `after` are equal where it changed nothing.
+
+    `after` is None only for a newcomer that the full view had no room for.
+    """
+
+    outcome: Outcome
+    before: Member | None
+    after: Member | None
+
+
+class View:
+    """All known members by name, this node's own included."""
+
+    def __init__(self, me: Member) -> None:
+        self._my_name = me.name
+        self._members: dict[NodeName, Member] = {me.name: me}
+
+    @property
+    def me(self) -> Member:
+        """This node itself."""
+        return self._members[self._my_name]
+
+    def get(self, name: NodeName) -> Member | None:
+        """The member of that name, in whatever state."""
+        return self._members.get(name)
+
+    def all(self) -> tuple[Member, ...]:
+        """Every member, this node first, then in the order in which they became known."""
+        return tuple(self._members.values())
+
+    def others(self, *states: MemberState) -> list[Member]:
+        """All members in one of `states` but this node."""
+        return [
+            member
+            for member in self._members.values()
+            if member.state in states and member.name != self._my_name
+        ]
+
+    def live_count(self) -> int:
+        """ALIVE and SUSPECT members, this node included."""
+        return sum(member.is_live for member in self._members.values())
+
+    def apply(self, update: MemberUpdate, now: float) -> Change:
+        """Merge what somebody says of a member."""
+        before = self._members.get(update.name)
+        after, outcome = merge(before, update, now)
+        if after is None or (before is None and not self._make_room()):
+            return Change(outcome, before, None)
+        self._members[update.name] = after
+        return Change(outcome, before, after)
+
+    def forget_left(self, *, since_before: float) -> None:
+        """Drop members that left before that time."""
+        for member in self.others(MemberState.LEFT):
+            if member.since < since_before:
+                del self._members[member.name]
+
+    def ownership(self) -> Ownership:
+        """The ownership view as it is now."""
+        owners = sorted(m.name for m in self._members.values() if m.is_live and m.synced)
+        digest = hashlib.blake2b(digest_size=VIEW_ID_BYTES)
+        for name in owners:
+            digest.update(name.encode())
+            digest.update(b"\0" + self._members[name].boot_id.to_bytes(8, "big"))
+        counted = sum(m.state is not MemberState.LEFT for m in self._members.values())
+        return Ownership(
+            owners=tuple(owners),
+            view_id=int.from_bytes(digest.digest(), "big"),
+            quorate=2 * self.live_count() > counted,
+        )
+
+    def _make_room(self) -> bool:
+        if len(self._members) < MEMBERS_MAX:
+            return True
+        gone = self.others(MemberState.LEFT) or self.others(MemberState.DEAD)
+        if not gone:
+            return False
+        del self._members[min(gone, key=lambda member: member.since).name]
+        return True
