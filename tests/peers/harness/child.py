@@ -47,6 +47,10 @@ class Child:
         if self not in Child.started:
             Child.started.append(self)
 
+    def pin(self, core: int) -> None:
+        """Keep the process to one core from its next start on."""
+        self._argv = ["taskset", "--cpu-list", str(core), *self._argv]
+
     @property
     def pid(self) -> int:
         assert self._process is not None, f"{self.name} was not started"

@@ -1,0 +1,122 @@
+"""The proxies side by side, each set up for the same job: sticky by cookie, one thread, no log."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.bench.rig import PROXY_CORE
+from tests.peers.harness.backends import Backend, tool
+from tests.peers.harness.child import PYTHON, Child
+from tests.peers.harness.ports import free_port
+
+HAPROXY_CONFIG = """
+global
+    nbthread 1
+    maxconn 8000
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+    timeout tunnel 1h
+frontend web
+    bind 127.0.0.1:{port} backlog 4096
+    default_backend app
+backend app
+    balance roundrobin
+    option forwardfor
+    http-reuse always
+    cookie LB insert indirect nocache
+{servers}
+"""
+
+NGINX_CONFIG = """
+daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr warn;
+worker_rlimit_nofile 20000;
+events {{ worker_connections 10000; }}
+http {{
+    access_log off; keepalive_requests 100000000;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    map $http_upgrade $connection_field {{ default upgrade; '' ''; }}
+    upstream app {{
+        hash $cookie_lb;
+        {servers}
+        keepalive 128;
+        keepalive_requests 100000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            proxy_pass http://app;
+            proxy_http_version 1.1;
+            proxy_read_timeout 1h;
+            proxy_set_header Host $http_host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_field;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        }}
+    }}
+}}
+"""
+
+MESHLB_CONFIG = """
+[node]
+name = "bench"
+[admin]
+bind = "127.0.0.1:{admin_port}"
+[[listener]]
+name = "web"
+bind = "127.0.0.1:{port}"
+protocol = "http"
+pool = "app"
+timeouts = {{ idle = "1h", tunnel_idle = "1h" }}
+[pool.app]
+sticky = [{{ by = "cookie", name = "LB" }}]
+{servers}
+"""
+
+
+def haproxy(folder: Path, backends: Sequence[Backend]) -> tuple[Child, int]:
+    """HAProxy, which inserts its own cookie that names the server."""
+    servers = "\n".join(
+        f"    server {backend.name} 127.0.0.1:{backend.port} cookie {backend.name}"
+        for backend in backends
+    )
+    port, config = free_port(), folder / "haproxy.cfg"
+    config.write_text(HAPROXY_CONFIG.format(port=port, servers=servers))
+    argv = [tool("haproxy"), "-db", "-f", str(config)]
+    return _proxy("haproxy", argv, folder), port
+
+
+def nginx(folder: Path, backends: Sequence[Backend]) -> tuple[Child, int]:
+    """Nginx, whose free edition hashes the client's cookie over the servers."""
+    servers = " ".join(f"server 127.0.0.1:{backend.port};" for backend in backends)
+    port, config = free_port(), folder / "nginx.conf"
+    config.write_text(NGINX_CONFIG.format(port=port, servers=servers, folder=folder))
+    argv = [tool("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)]
+    return _proxy("nginx", argv, folder), port
+
+
+def meshlb(folder: Path, backends: Sequence[Backend]) -> tuple[Child, int]:
+    """One node that stands alone, sticky by its sealed cookie."""
+    servers = "\n".join(
+        f'[[pool.app.backend]]\nname = "{backend.name}"\naddress = "127.0.0.1:{backend.port}"'
+        for backend in backends
+    )
+    port, config = free_port(), folder / "meshlb.toml"
+    config.write_text(MESHLB_CONFIG.format(port=port, admin_port=free_port(), servers=servers))
+    return _proxy("meshlb", [PYTHON, "-m", "meshlb", "run", str(config)], folder), port
+
+
+def _proxy(name: str, argv: Sequence[str], folder: Path) -> Child:
+    proxy = Child(name, argv, folder / f"{name}.log")
+    proxy.pin(PROXY_CORE)
+    return proxy
+
+
+PROXIES: dict[str, Callable[[Path, Sequence[Backend]], tuple[Child, int]]] = {
+    "haproxy": haproxy,
+    "nginx": nginx,
+    "meshlb": meshlb,
+}
