@@ -1,0 +1,146 @@
+"""A node in memory, for tests of what stands around it: two pools, three members, two pins."""
+
+from dataclasses import dataclass, field, replace
+
+from meshlb.admin.metrics import Meters
+from meshlb.admin.view import (
+    BackendView,
+    Explanation,
+    MemberView,
+    PinChange,
+    PinView,
+    PoolView,
+    StatusView,
+)
+from meshlb.model import BackendName, BackendState, PoolName
+
+POOL = PoolName("app")
+
+
+def make_backend(name: str) -> BackendView:
+    return BackendView(
+        name=name,
+        address="127.0.0.1:9001",
+        state=BackendState.UP,
+        weight=1,
+        connections=2,
+        pins=1,
+        reason="",
+    )
+
+
+def make_pin(key: str, backend: str) -> PinView:
+    return PinView(
+        key=key,
+        pool=POOL,
+        backend=backend,
+        by="header",
+        epoch=1,
+        rank="quorate",
+        made_by="lb-2",
+        made_at="2026-01-02T03:04:05Z",
+        expires_in_s=1180.0,
+    )
+
+
+@dataclass
+class FakeNode:
+    """Implements `meshlb.admin.view.NodeView`; keys are pinned under their own names."""
+
+    pinned: dict[str, str] = field(default_factory=lambda: {"alice": "s1", "bob": "s2"})
+    states: dict[str, BackendState] = field(default_factory=dict)
+    unready: str = ""
+    left: bool = False
+    broken: bool = False
+
+    def status(self) -> StatusView:
+        if self.broken:
+            raise RuntimeError("a bug")
+        return StatusView(
+            node="lb-1",
+            version="0.1.0",
+            pid=4711,
+            cluster="shop",
+            uptime_s=12.5,
+            members={"alive": 2, "suspect": 0, "dead": 1, "left": 0},
+            pins=len(self.pinned),
+            in_sync=not self.unready,
+            ready=not self.unready,
+            reason=self.unready,
+            quorate=True,
+            listeners={"web": "127.0.0.1:8080"},
+        )
+
+    def ready(self) -> tuple[bool, str]:
+        return not self.unready, self.unready
+
+    def members(self) -> tuple[MemberView, ...]:
+        states = {"lb-1": "alive", "lb-2": "alive", "lb-3": "dead"}
+        return tuple(
+            MemberView(
+                name=name,
+                address="127.0.0.1:7946",
+                state=state,
+                incarnation=1_700_000_000_000,
+                boot_id="00ff00ff00ff00ff",
+                synced=True,
+                is_self=name == "lb-1",
+            )
+            for name, state in states.items()
+        )
+
+    def pools(self) -> tuple[PoolView, ...]:
+        backends = tuple(
+            replace(make_backend(name), state=self.states.get(name, BackendState.UP))
+            for name in ("s1", "s2")
+        )
+        other = PoolView(name="other", balance="rendezvous", backends=(make_backend("x1"),))
+        return PoolView(name=POOL, balance="round-robin", backends=backends), other
+
+    def pins(
+        self, pool: PoolName | None, backend: BackendName | None, limit: int
+    ) -> tuple[PinView, ...]:
+        found = [
+            make_pin(key, pinned_to)
+            for key, pinned_to in self.pinned.items()
+            if pool in (None, POOL) and backend in (None, pinned_to)
+        ]
+        return tuple(found[:limit])
+
+    def explain(self, pool: PoolName, key: str) -> Explanation | None:
+        if pool != POOL or key not in self.pinned:
+            return None
+        return Explanation(
+            key="0123456789abcdef0123456789abcdef",
+            pool=POOL,
+            backend=self.pinned[key],
+            by="header",
+            made_by="lb-2",
+            made_at="2026-01-02T03:04:05Z",
+            epoch=1,
+            rank="quorate",
+            expires_in_s=1180.0,
+            home="lb-2",
+            backup="lb-1",
+            backend_state="up",
+            history=(PinChange(at="2026-01-02T03:04:05Z", what="moved from s2: s2 is down"),),
+        )
+
+    def meters(self) -> Meters:
+        return Meters(
+            requests={("web", "2xx"): 7},
+            pins_by_outcome={"hit": 5, "new": 2},
+            pins={("app", "s1"): 1},
+            datagrams_refused={"seal": 3},
+        )
+
+    async def unpin(self, pool: PoolName, key: str) -> bool:
+        return self.pinned.pop(key, None) is not None
+
+    async def set_backend_state(
+        self, pool: PoolName, backend: BackendName, state: BackendState
+    ) -> None:
+        self.states[backend] = state
+
+    async def leave(self) -> None:
+        self.left = True
