@@ -1,0 +1,124 @@
+"""Sockets at the edge: bind, accept, connect; operating-system errors become ours here."""
+
+import contextlib
+import errno
+import os
+import socket
+
+import trio
+
+from meshlb.errors import ListenError, UpstreamError
+from meshlb.model import Address
+
+BACKLOG_CONNECTIONS = 4096
+"""Connections that the kernel may hold for us; it caps this at net.core.somaxconn."""
+
+
+def family_of(address: Address) -> socket.AddressFamily:
+    """The address family of an address whose host is an IP address."""
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
+
+
+def is_ip(host: str) -> bool:
+    """Whether `host` is an address rather than a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host)
+            return True
+    return False
+
+
+def bind_tcp(address: Address) -> socket.socket:
+    """A non-blocking stream socket that is bound and does not listen yet; the caller owns it.
+
+    Until `listen` is called on it, connections are refused.
+
+    Raises:
+        ListenError: the address cannot be bound; the message says why.
+    """
+    return _bind(address, socket.SOCK_STREAM)
+
+
+def bind_udp(address: Address) -> socket.socket:
+    """A non-blocking datagram socket bound to `address`; the caller owns it.
+
+    Raises:
+        ListenError: the address cannot be bound; the message says why.
+    """
+    return _bind(address, socket.SOCK_DGRAM)
+
+
+def _bind(address: Address, kind: socket.SocketKind) -> socket.socket:
+    sock = socket.socket(family_of(address), kind)
+    try:
+        sock.setblocking(False)
+        if kind is socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family is socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address.host, address.port))
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"cannot listen on {address}: {describe(error)}") from error
+    return sock
+
+
+def describe(error: OSError) -> str:
+    """The reason of an `OSError` in a few words, without numbers."""
+    if error.errno == errno.EADDRINUSE:
+        return "the address is in use"
+    if error.errno is not None:
+        return os.strerror(error.errno).lower()
+    return str(error)
+
+
+def no_delay(sock: socket.socket) -> None:
+    """Send small writes at once; a socket that is gone already is left alone."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+async def connect_tcp(address: Address, *, timeout_s: float) -> socket.socket:
+    """A connected, non-blocking stream socket to a backend; the caller owns it.
+
+    A host name is resolved anew each time, and its addresses are tried in the resolver's order.
+
+    Raises:
+        UpstreamError: status 504 after `timeout_s`, 502 for every other failure.
+    """
+    failure = UpstreamError(502, f"{address}: the name has no address")
+    try:
+        with trio.fail_after(timeout_s):
+            for family, target in await _resolve(address):
+                try:
+                    return await _connect(family, target)
+                except OSError as error:
+                    failure = UpstreamError(502, f"{address}: {describe(error)}")
+                    failure.__cause__ = error
+    except trio.TooSlowError:
+        raise UpstreamError(504, f"{address} did not answer within {timeout_s:g} s") from None
+    except OSError as error:
+        raise UpstreamError(502, f"{address}: {describe(error)}") from error
+    raise failure
+
+
+_Target = tuple[socket.AddressFamily, tuple[str, int]]
+
+
+async def _resolve(address: Address) -> list[_Target]:
+    """Where to connect to; an IP address costs no look-up."""
+    if is_ip(address.host):
+        return [(family_of(address), (address.host, address.port))]
+    found = await trio.socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+    )
+    return [(family, (str(target[0]), int(target[1]))) for family, _, _, _, target in found]
+
+
+async def _connect(family: socket.AddressFamily, target: tuple[str, int]) -> socket.socket:
+    with trio.socket.socket(family, socket.SOCK_STREAM) as connecting:
+        await connecting.connect(target)
+        connected = socket.socket(fileno=connecting.detach())
+    connected.setblocking(False)
+    no_delay(connected)
+    return connected

@@ -1,0 +1,34 @@
+"""What the data plane counts: plain integers, read by the metrics at scrape time."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class ListenerCounters:
+    """Of one listener; `answered` is indexed by the first digit of the status."""
+
+    answered: list[int] = field(default_factory=lambda: [0] * 6)
+    connections: int = 0
+    accepted: int = 0
+    pauses: int = 0
+    """How often accepting stopped for a moment: at the limit, or out of descriptors."""
+    malformed: int = 0
+    """Requests answered with a 4xx of our own because of their syntax or size."""
+
+
+@dataclass(slots=True)
+class ProxyCounters:
+    """Of the whole data plane of this process."""
+
+    pins_hit: int = 0
+    pins_new: int = 0
+    pins_moved: int = 0
+    pins_provisional: int = 0
+    relayed_up_bytes: int = 0
+    relayed_down_bytes: int = 0
+    connects: int = 0
+    connect_failures: int = 0
+    redispatches: int = 0
+    retries: int = 0
+    upstream_reuses: int = 0
+    listeners: dict[str, ListenerCounters] = field(default_factory=dict)

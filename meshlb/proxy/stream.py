@@ -1,0 +1,160 @@
+"""One end of a connection in the reactor: a non-blocking socket, a backlog, back-pressure.
+
+The backlog holds what the kernel would not take; whoever feeds a stream stops reading its own
+source while the backlog is not empty, so it stays below one read plus one head. A `Stream` knows
+neither HTTP nor what is at its other end.
+"""
+
+import contextlib
+import socket
+import struct
+
+from meshlb.proxy.reactor import READ, WRITE, Reactor
+
+READ_BYTES = 65_536
+"""The most that one `recv` takes, and so the most that one event moves."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Stream:
+    """Base of everything that reads and writes one socket in the reactor.
+
+    Subclasses implement `on_event`, `on_drained` and `on_broken`. The stream owns the socket.
+
+    Attributes:
+        backlog: bytes accepted by `send` that the kernel has not taken yet.
+        progress_at: monotonic seconds of the last byte read or written.
+    """
+
+    __slots__ = (
+        "_interest",
+        "_reactor",
+        "_sock",
+        "backlog",
+        "closed",
+        "fd",
+        "muted",
+        "progress_at",
+    )
+
+    def __init__(self, reactor: Reactor, sock: socket.socket) -> None:
+        self._reactor = reactor
+        self._sock = sock
+        self.fd = sock.fileno()
+        self.backlog: bytearray | None = None
+        self.closed = False
+        self.muted = False
+        self.progress_at = reactor.now
+        self._interest = 0
+
+    def on_event(self, event: int) -> None:
+        """The reactor's call; the mask is a hint."""
+        raise NotImplementedError
+
+    def on_drained(self) -> None:
+        """The backlog has become empty: the source may be read again."""
+
+    def on_broken(self) -> None:
+        """A write failed; the stream is to be aborted."""
+        self.abort()
+
+    def open(self, interest: int = READ) -> None:
+        """Join the reactor."""
+        self._interest = interest
+        self._reactor.register(self.fd, self.on_event, interest)
+
+    def take_over(self, other: "Stream") -> None:
+        """Continue with the registration, socket and backlog of `other`, which is then spent."""
+        self._interest = other._interest
+        self.backlog = other.backlog
+        other.closed = True
+        self._reactor.hand_over(self.fd, self.on_event)
+
+    def watch_reading(self, wanted: bool) -> None:
+        """Read (or stop reading) this stream; without a change it costs nothing."""
+        interest = self._interest | READ if wanted else self._interest & ~READ
+        if interest != self._interest and not (self.closed or self.muted):
+            self._interest = interest
+            self._reactor.watch(self.fd, interest)
+
+    def _watch_writing(self, wanted: bool) -> None:
+        interest = self._interest | WRITE if wanted else self._interest & ~WRITE
+        if interest != self._interest and not (self.closed or self.muted):
+            self._interest = interest
+            self._reactor.watch(self.fd, interest)
+
+    def send(self, chunk: bytes) -> bool:
+        """Write, or keep for later; False when the source has to stop (or all is lost)."""
+        if self.backlog:
+            self.backlog += chunk
+            return False
+        try:
+            sent = self._sock.send(chunk)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.on_broken()
+            return False
+        if sent == len(chunk):
+            return True
+        self.backlog = bytearray(memoryview(chunk)[sent:])
+        self._watch_writing(True)
+        return False
+
+    def stop_writing(self) -> None:
+        """Nothing sent from now on can arrive: forget the backlog."""
+        self.backlog = None
+        self._watch_writing(False)
+
+    def flush(self) -> None:
+        """The socket can be written again: send the backlog on."""
+        if not self.backlog:
+            self._watch_writing(False)
+            return
+        try:
+            sent = self._sock.send(self.backlog)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.on_broken()
+            return
+        self.progress_at = self._reactor.now
+        if sent < len(self.backlog):
+            del self.backlog[:sent]
+            return
+        self.backlog = None
+        self._watch_writing(False)
+        self.on_drained()
+
+    def mute(self) -> None:
+        """Get no more events, not even breakage, while the socket stays open.
+
+        A socket that has sent and received its FIN reports a hang-up for ever; it is muted
+        while the other end still has bytes to deliver.
+        """
+        if not self.muted:
+            self.muted = True
+            self._reactor.unregister(self.fd)
+
+    def shutdown_writing(self) -> None:
+        """Send a FIN; the caller has seen the backlog empty."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def drain(self) -> None:
+        """The node is leaving: close now if nothing is in progress."""
+
+    def close(self) -> None:
+        """Leave the reactor and close the socket; the kernel delivers what it has taken."""
+        if not self.closed:
+            self.closed = True
+            self._reactor.unregister(self.fd)
+            self._sock.close()
+
+    def abort(self) -> None:
+        """Close with a reset, so that the other end sees a broken transfer, not an end."""
+        if not self.closed:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.close()

@@ -1,0 +1,204 @@
+"""Tunnels over real sockets: order, back-pressure, half-close, resets, idle time-outs."""
+
+import hashlib
+import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from meshlb.proxy.counters import ProxyCounters
+from meshlb.proxy.reactor import Reactor
+from meshlb.proxy.stream import Stream
+from meshlb.proxy.tunnel import Lease, Tunnel
+
+
+class Silent(Stream):
+    """A stream before its tunnel starts."""
+
+    def on_event(self, event: int) -> None:
+        raise AssertionError("nothing is watched yet")
+
+
+class Rig:
+    """A tunnel between two outer sockets, and what it reported."""
+
+    def __init__(self) -> None:
+        self.counters = ProxyCounters()
+        self.reactor = Reactor()
+        self.renewals = 0
+        self.released = 0
+        self.outer: list[trio.SocketStream] = []
+        self.tunnels: list[Tunnel] = []
+
+    def tunnel(self, *, idle_s: float = 60.0, renew_every_s: float = 60.0):
+        client, inner_client = tcp_pair()
+        backend, inner_backend = tcp_pair()
+        streams = [Silent(self.reactor, s) for s in (inner_client, inner_backend)]
+        for stream in streams:
+            stream.open(0)
+
+        def renew() -> None:
+            self.renewals += 1
+
+        def release(tunnel: Tunnel) -> None:
+            self.released += 1
+
+        lease = Lease(idle_s=idle_s, renew_every_s=renew_every_s, renew=renew, release=release)
+        Tunnel(self.reactor, self.counters, lease, downstream=streams[0], upstream=streams[1])
+        ends = trio.SocketStream(client), trio.SocketStream(backend)
+        self.outer += ends
+        return ends
+
+
+def tcp_pair() -> tuple["trio.socket.SocketType", socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        outer = socket.create_connection(server.getsockname())
+        inner, _ = server.accept()
+    inner.setblocking(False)
+    return trio.socket.from_stdlib_socket(outer), inner
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Rig]:
+    rig = Rig()
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.reactor.run)
+            yield rig
+            nursery.cancel_scope.cancel()
+    for tunnel in rig.tunnels:
+        tunnel.close()
+    for stream in rig.outer:
+        stream.socket.close()
+    rig.reactor.close()
+
+
+async def read_all(stream: trio.SocketStream) -> bytes:
+    return b"".join([chunk async for chunk in stream])
+
+
+async def test_bytes_go_both_ways_and_are_counted_per_direction():
+    async with running() as rig:
+        client, backend = rig.tunnel()
+        await client.send_all(b"ping")
+        assert await backend.receive_some() == b"ping"
+        await backend.send_all(b"pong!")
+        assert await client.receive_some() == b"pong!"
+        await client.send_eof()
+        await backend.send_eof()
+        assert await backend.receive_some() == b""
+        assert await client.receive_some() == b""
+        assert (rig.counters.relayed_up_bytes, rig.counters.relayed_down_bytes) == (4, 5)
+        assert rig.released == 1
+        assert len(rig.reactor) == 0
+
+
+async def test_a_half_closed_tunnel_goes_on_in_the_other_direction():
+    async with running() as rig:
+        client, backend = rig.tunnel()
+        await client.send_all(b"request")
+        await client.send_eof()
+        assert await read_all(backend) == b"request"
+        for _ in range(3):
+            await backend.send_all(b"more ")
+            await trio.sleep(0.01)
+        assert rig.released == 0
+        await backend.aclose()
+        assert await read_all(client) == b"more more more "
+        assert rig.released == 1
+
+
+async def test_a_slow_reader_gets_every_byte_after_the_sender_has_closed():
+    payload = random.Random(7).randbytes(8 << 20)
+    async with running() as rig:
+        client, backend = rig.tunnel()
+
+        async def send() -> None:
+            await client.send_all(payload)
+            await client.aclose()
+
+        received = bytearray()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            while chunk := await backend.receive_some(300_000):
+                received += chunk
+                await trio.sleep(0.001)
+        assert hashlib.sha256(received).digest() == hashlib.sha256(payload).digest()
+        await backend.aclose()
+
+
+async def test_a_slow_reader_holds_its_sender_back_instead_of_filling_memory():
+    async with running() as rig:
+        client, _backend = rig.tunnel()
+        sent = 0
+        with trio.move_on_after(0.5):
+            while True:
+                sent += await client.socket.send(b"x" * 65_536)
+        assert sent < 64 << 20
+
+
+async def test_both_directions_at_once_stay_in_order():
+    async with running() as rig:
+        client, backend = rig.tunnel()
+        up, down = random.Random(1).randbytes(3 << 20), random.Random(2).randbytes(3 << 20)
+        got: dict[str, bytes] = {}
+
+        async def send(stream: trio.SocketStream, payload: bytes) -> None:
+            view, rng = memoryview(payload), random.Random(3)
+            while view:
+                size = rng.randint(1, 200_000)
+                await stream.send_all(view[:size])
+                view = view[size:]
+            await stream.send_eof()
+
+        async def receive(name: str, stream: trio.SocketStream) -> None:
+            got[name] = await read_all(stream)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, client, up)
+            nursery.start_soon(send, backend, down)
+            nursery.start_soon(receive, "up", backend)
+            nursery.start_soon(receive, "down", client)
+        assert got == {"up": up, "down": down}
+
+
+async def test_a_reset_at_one_end_is_a_reset_at_the_other():
+    async with running() as rig:
+        client, backend = rig.tunnel()
+        client.socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
+        )
+        client.socket.close()
+        with pytest.raises(trio.BrokenResourceError):
+            await backend.receive_some()
+        assert rig.released == 1
+
+
+async def test_an_idle_tunnel_is_closed_and_a_living_one_renews_its_lease():
+    async with running() as rig:
+        client, backend = rig.tunnel(idle_s=0.6, renew_every_s=0.1)
+        for _ in range(8):
+            await client.send_all(b".")
+            await backend.receive_some()
+            await trio.sleep(0.1)
+        assert rig.released == 0
+        assert rig.renewals >= 2
+        assert await client.receive_some() == b""
+        assert rig.released == 1
+
+
+async def test_a_thousand_tunnels_leave_nothing_behind():
+    async with running() as rig:
+        for _ in range(10):
+            pairs = [rig.tunnel() for _ in range(100)]
+            for client, backend in pairs:
+                await client.send_all(b"x")
+                await client.aclose()
+                assert await read_all(backend) == b"x"
+                await backend.aclose()
+        await trio.sleep(0.05)
+        assert rig.released == 1_000
+        assert len(rig.reactor) == 0
