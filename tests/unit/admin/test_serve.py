@@ -6,7 +6,7 @@ import httpx
 import pytest
 import trio
 
-from meshlb.admin.api import build_app
+from meshlb.admin.api import BODY_BYTES_MAX, build_app
 from meshlb.admin.serve import serve
 from meshlb.config import AdminSettings, UnixPath
 from meshlb.errors import ListenError
@@ -30,6 +30,22 @@ async def test_a_free_port_is_taken_reported_and_given_back() -> None:
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind((bound.host, bound.port))
+
+
+async def test_a_body_over_the_limit_is_refused_and_changes_nothing() -> None:
+    node = FakeNode()
+    async with trio.open_nursery() as nursery:
+        bound = await nursery.start(serve, settings(bind="127.0.0.1:0"), build_app(node))
+        async with httpx.AsyncClient(base_url=f"http://{bound}") as client:
+            body = b'{"state": "draining"}'
+            path = "/v1/pools/app/backends/s1/state"
+            answer = await client.put(path, content=body.ljust(BODY_BYTES_MAX + 1))
+            assert answer.status_code == 413
+            assert answer.json()["error"]["code"] == "too_large"
+            assert node.states == {}
+            answer = await client.put(path, content=body.ljust(BODY_BYTES_MAX))
+            assert answer.status_code == 200
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_port_in_use_is_one_clear_error() -> None:
