@@ -1,0 +1,82 @@
+"""Finding the end of a head in what has arrived so far, without scanning any byte twice.
+
+Owns the rule for when to wait for more and when to give up: a head over the limit, or one with a
+bare LF, is refused at once instead of being waited for. What the head says is not looked at here.
+"""
+
+from meshlb.core.http.fields import Fault, client_fault
+
+HEAD_BYTES_MAX = 32 << 10
+"""The largest head, unless the caller sets another limit."""
+
+
+def find_head_end(
+    buffer: bytes | bytearray,
+    *,
+    limit: int = HEAD_BYTES_MAX,
+    scanned: int = 0,
+    fault: Fault = client_fault,
+) -> int:
+    """The length of the head that `buffer` begins with; -1 where it is not complete yet.
+
+    Empty lines in front (RFC 9112 2.2) count as a part of the head.
+
+    Args:
+        buffer: what has arrived.
+        limit: how long a head may be.
+        scanned: how much of `buffer` an earlier call has seen.
+        fault: makes the error.
+
+    Raises:
+        MeshlbError: what `fault` makes; status 431 over the limit, 400 for a bare LF.
+    """
+    if buffer[:1] == b"\r":
+        start = max(len(buffer) - len(buffer.lstrip(b"\r\n")), scanned - 3)
+    else:
+        start = scanned - 3 if scanned > 3 else 0
+    found = buffer.find(b"\r\n\r\n", start)
+    if found >= 0:
+        if found + 4 > limit:
+            raise fault(431, f"the head is longer than {limit} bytes")
+        return found + 4
+    if len(buffer) >= limit:
+        raise fault(431, f"the head is longer than {limit} bytes")
+    if buffer.count(b"\n", scanned) != buffer.count(b"\r\n", max(scanned - 1, 0)):
+        raise fault(400, "a line of the head ends in a bare LF")
+    return -1
+
+
+class HeadBuffer:
+    """Collects a head that arrives in pieces, however small.
+
+    For the slow path: begin with `find_head_end` on the first piece, which mostly is all.
+    """
+
+    __slots__ = ("_buffer", "_fault", "_limit", "_scanned")
+
+    def __init__(self, *, limit: int = HEAD_BYTES_MAX, fault: Fault = client_fault) -> None:
+        self._buffer = bytearray()
+        self._limit = limit
+        self._fault = fault
+        self._scanned = 0
+
+    def __len__(self) -> int:
+        """How many bytes wait for the rest of their head."""
+        return len(self._buffer)
+
+    def feed(self, piece: bytes) -> tuple[bytes, bytes] | None:
+        """Add `piece`; once a head is complete, return it and what follows it, and start anew.
+
+        Raises:
+            MeshlbError: what `fault` makes, as in `find_head_end`.
+        """
+        buffer = self._buffer
+        buffer += piece
+        end = find_head_end(buffer, limit=self._limit, scanned=self._scanned, fault=self._fault)
+        if end < 0:
+            self._scanned = len(buffer)
+            return None
+        head, rest = bytes(buffer[:end]), bytes(buffer[end:])
+        self._buffer = bytearray()
+        self._scanned = 0
+        return head, rest
