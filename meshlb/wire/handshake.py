@@ -65,6 +65,8 @@ class Refusal(enum.StrEnum):
     NAME_TAKEN = "name-taken"
     """A live member at another address has this name."""
     OTHER_VERSION = "other-version"
+    CLUSTER_FULL = "cluster-full"
+    """The view holds as many members as it may."""
     TOO_MANY = "too-many-connections"
     SELF = "self"
     """The address that was dialled is the dialler's own; not an error."""

@@ -263,3 +263,9 @@ Message = (
     | ViewMark
     | BackendOverride
 )
+
+DATAGRAM_MESSAGES: frozenset[type] = frozenset({Ping, PingRequest, Ack, Nack, MemberUpdate})
+"""What may travel in a datagram."""
+
+STREAM_MESSAGES: frozenset[type] = frozenset(TYPE_IDS.values()) - {PingRequest, Nack}
+"""What may travel on a stream."""

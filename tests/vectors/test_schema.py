@@ -20,7 +20,15 @@ from meshlb.model import (
     SessionKey,
 )
 from meshlb.wire import handshake, limits
-from meshlb.wire.messages import TYPE_IDS, MemberUpdate, PinRecord, Rank, Verdict
+from meshlb.wire.messages import (
+    DATAGRAM_MESSAGES,
+    STREAM_MESSAGES,
+    TYPE_IDS,
+    MemberUpdate,
+    PinRecord,
+    Rank,
+    Verdict,
+)
 
 SCHEMA = tomllib.loads(
     (Path(__file__).parents[2] / "protocol" / "messages.toml").read_text(encoding="utf-8")
@@ -60,6 +68,17 @@ def test_the_schema_has_the_messages_of_the_code_and_no_others() -> None:
 @pytest.mark.parametrize("cls", TYPE_IDS.values())
 def test_a_message_has_the_fields_of_the_schema(cls: type) -> None:
     assert SCHEMA["message"][cls.__name__]["fields"] == fields(cls)
+
+
+@pytest.mark.parametrize("cls", TYPE_IDS.values())
+def test_a_message_travels_where_the_schema_says(cls: type) -> None:
+    carriers = {
+        (True, True): "both",
+        (True, False): "datagram",
+        (False, True): "stream",
+    }
+    carrier = carriers[cls in DATAGRAM_MESSAGES, cls in STREAM_MESSAGES]
+    assert SCHEMA["message"][cls.__name__]["carrier"] == carrier
 
 
 @pytest.mark.parametrize("cls", RECORDS)

@@ -1,0 +1,187 @@
+"""One established stream to a member: sealed, ordered, batched, and never in anybody's way.
+
+Owns the outbox, the reader and the writer of the stream. Whatever is queued when the writer is
+free goes out as one sealed frame. A peer that does not read until the outbox is full, stalls in
+the middle of a frame, or falls silent is cut off; it resumes on a new link. Must not know what
+the messages mean.
+
+Spec: protocol/spec/sealing.md, "Stream frames".
+"""
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal
+
+import trio
+
+from meshlb.errors import SealError, WireError
+from meshlb.model import NodeName
+from meshlb.wire.codec import decode, join
+from meshlb.wire.handshake import Established, Identity
+from meshlb.wire.limits import FRAME_PLAIN_BYTES_MAX, MESSAGES_PER_FRAME_MAX
+from meshlb.wire.messages import STREAM_MESSAGES, Message
+
+OUTBOX_BYTES_MAX: Final = 16 * 1024 * 1024
+"""What may wait for a peer: twice the deltas of a full replication log, and a pull beside it."""
+
+OUTBOX_BYTES_LOW: Final = 512 * 1024
+"""Below this the outbox takes more of what can wait, such as a pull."""
+
+READ_BYTES: Final = 128 * 1024
+KEEPALIVE_S: Final = 2.0
+"""A link with nothing to say sends an empty batch this often."""
+
+SILENCE_S: Final = 10.0
+"""Without a whole frame for so long, the link is cut; also when single bytes trickle in."""
+
+STALL_S: Final = 10.0
+"""A frame that the peer does not take within this ends the link."""
+
+CloseReason = Literal[
+    "hung-up", "broken", "silent", "stalled", "outbox-full", "malformed", "replaced", "refused",
+    "gone", "shutdown",
+]  # fmt: skip
+"""Why a link ended. `gone`: the member is dead or has left."""
+
+CLOSE_REASONS: Final[tuple[CloseReason, ...]] = (
+    "hung-up", "broken", "silent", "stalled", "outbox-full", "malformed", "replaced", "refused",
+    "gone", "shutdown",
+)  # fmt: skip
+
+_ARRAY_HEADER_BYTES_MAX: Final = 5
+
+Deliver = Callable[["Link", tuple[Message, ...]], Awaitable[None]]
+"""Takes the messages of one frame; the next frame is read once it returns."""
+
+
+class Link:
+    """A stream to `peer`. `run` owns its two tasks; all else is synchronous."""
+
+    def __init__(
+        self, stream: trio.abc.Stream, established: Established, *, dialled: bool, now: float
+    ) -> None:
+        self.peer: Identity = established.peer
+        self.dialled = dialled
+        self.opened_at = now
+        self.close_reason: CloseReason | None = None
+        self._stream = stream
+        self._established = established
+        self._outbox: deque[bytes] = deque()
+        self._outbox_bytes = 0
+        self._queued = trio.Event()
+        self._drained = trio.Event()
+        self._scope = trio.CancelScope()
+
+    @property
+    def name(self) -> NodeName:
+        """The name of the peer."""
+        return self.peer.name
+
+    @property
+    def is_open(self) -> bool:
+        """False once the link has begun to end; then `send` drops what it is given."""
+        return self.close_reason is None
+
+    @property
+    def outbox_bytes(self) -> int:
+        """What waits for the writer; at most `OUTBOX_BYTES_MAX`."""
+        return self._outbox_bytes
+
+    def send(self, encoded: bytes) -> None:
+        """Queue an encoded message, behind all that was queued before."""
+        if self.close_reason is not None:
+            return
+        if self._outbox_bytes + len(encoded) > OUTBOX_BYTES_MAX:
+            self.close("outbox-full")
+            return
+        self._outbox.append(encoded)
+        self._outbox_bytes += len(encoded)
+        self._queued.set()
+
+    async def wait_drained(self) -> None:
+        """Return once the outbox is below `OUTBOX_BYTES_LOW`, or the link has ended."""
+        while self.is_open and self._outbox_bytes >= OUTBOX_BYTES_LOW:
+            self._drained = trio.Event()
+            await self._drained.wait()
+
+    def close(self, reason: CloseReason) -> None:
+        """End the link; the first reason counts."""
+        if self.close_reason is None:
+            self.close_reason = reason
+            self._outbox.clear()
+            self._outbox_bytes = 0
+            self._drained.set()
+            self._scope.cancel()
+
+    async def run(self, deliver: Deliver) -> CloseReason:
+        """Read and write until the link ends; the stream is closed then. Returns why."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    await self._read(deliver)
+        finally:
+            self.close("shutdown")
+            await trio.aclose_forcefully(self._stream)
+        assert self.close_reason is not None
+        return self.close_reason
+
+    async def _read(self, deliver: Deliver) -> None:
+        opener = self._established.opener
+        chunk = self._established.rest
+        with trio.CancelScope() as silence:
+            silence.deadline = trio.current_time() + SILENCE_S
+            try:
+                while True:
+                    for plain in opener.receive(chunk):
+                        messages = decode(plain)
+                        if not STREAM_MESSAGES.issuperset(map(type, messages)):
+                            raise WireError("a message that does not belong on a stream")
+                        if messages:
+                            # Our own slowness is not the peer's silence.
+                            silence.deadline = math.inf
+                            await deliver(self, messages)
+                        silence.deadline = trio.current_time() + SILENCE_S
+                    chunk = bytes(await self._stream.receive_some(READ_BYTES))
+                    if not chunk:
+                        self.close("hung-up")
+                        return
+            except (SealError, WireError):
+                self.close("malformed")
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.close("broken")
+        if silence.cancelled_caught:
+            self.close("silent")
+
+    async def _write(self) -> None:
+        sealer = self._established.sealer
+        while True:
+            if not self._outbox:
+                self._queued = trio.Event()
+                with trio.move_on_after(KEEPALIVE_S):
+                    await self._queued.wait()
+            frame = sealer.seal(join(self._take()))
+            with trio.move_on_after(STALL_S) as stall:
+                try:
+                    await self._stream.send_all(frame)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    self.close("broken")
+                    return
+            if stall.cancelled_caught:
+                self.close("stalled")
+                return
+            if self._outbox_bytes < OUTBOX_BYTES_LOW:
+                self._drained.set()
+
+    def _take(self) -> list[bytes]:
+        """What fits one frame, from the front of the outbox."""
+        room = FRAME_PLAIN_BYTES_MAX - _ARRAY_HEADER_BYTES_MAX
+        batch: list[bytes] = []
+        outbox = self._outbox
+        while outbox and len(outbox[0]) <= room and len(batch) < MESSAGES_PER_FRAME_MAX:
+            encoded = outbox.popleft()
+            room -= len(encoded)
+            batch.append(encoded)
+        self._outbox_bytes -= FRAME_PLAIN_BYTES_MAX - _ARRAY_HEADER_BYTES_MAX - room
+        return batch

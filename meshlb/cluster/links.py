@@ -1,0 +1,297 @@
+"""All streams of a node to other members: accepted, dialled, at most one to each.
+
+Owns the listening side, dialling, the limits on unfinished handshakes, and which of two links to
+one member stays. Must not know membership or pins: it asks whom to admit, tells what opened and
+closed, and hands on what arrives.
+
+Spec: protocol/spec/handshake.md.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+import trio
+
+from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.greeting import Greeting, answer, greet
+from meshlb.cluster.link import CloseReason, Link
+from meshlb.cluster.refusals import RefusalLog
+from meshlb.errors import WireError
+from meshlb.model import Address, NodeName
+from meshlb.wire.handshake import (
+    EPHEMERAL_BYTES,
+    Established,
+    Identity,
+    Initiator,
+    Refusal,
+    RefusedByPeer,
+    RefusedPeer,
+    Responder,
+    refuse_frame,
+)
+from meshlb.wire.messages import Message
+from meshlb.wire.seal import ClusterLabel, Keyring
+
+HALF_OPEN_MAX: Final = 64
+"""Unfinished handshakes of those who connected to us. One more crowds out the oldest: an honest
+handshake takes milliseconds, so the oldest is a stalled one."""
+
+DIALS_MAX: Final = 64
+"""Dials under way; a contact beyond that is dropped, and comes again by itself."""
+
+LINKS_MAX: Final = 1_024
+"""Established links; more than a cluster may have members."""
+
+CONNECT_S: Final = 3.0
+HANDSHAKE_S: Final = 5.0
+"""How long a handshake may take. Two links that opened closer together than this may be the two
+halves of one race, see `_loser`."""
+
+FAREWELL_S: Final = 1.0
+"""How long a refused peer gets to read why."""
+
+
+class LinkEvents(Protocol):
+    """Whom `Links` asks and tells."""
+
+    def admit(self, peer: Identity) -> Refusal | None:
+        """Why a proven peer may not have a link; None to let it in."""
+        ...
+
+    def link_opened(self, link: Link) -> None:
+        """`link` is the one to use for its peer from now on."""
+        ...
+
+    def link_closed(self, link: Link) -> None:
+        """There is no link to that peer any more."""
+        ...
+
+    def dial_failed(self, address: Address) -> None:
+        """A dial to `address` has come to nothing; one that succeeds opens a link."""
+        ...
+
+    async def deliver(self, link: Link, messages: tuple[Message, ...]) -> None:
+        """Takes a frame's messages; that link's next frame is read once this returns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who this node is, and what proves it."""
+
+    me: Identity
+    keyring: Keyring
+    label: ClusterLabel
+
+
+class Links:
+    """One per node."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        events: LinkEvents,
+        counters: MeshCounters,
+        refusals: RefusalLog,
+        draw: Callable[[int], bytes],
+    ) -> None:
+        """`draw` gives so many random bytes, fit for keys."""
+        self._credentials = credentials
+        self._events = events
+        self._counters = counters
+        self._refusals = refusals
+        self._draw = draw
+        self._by_name: dict[NodeName, Link] = {}
+        self._half_open: dict[trio.CancelScope, None] = {}
+        self._dialling: set[Address] = set()
+        self._nursery: trio.Nursery | None = None
+
+    async def run(
+        self,
+        listeners: Iterable[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept and dial until cancelled; then all links are closed."""
+        async with trio.open_nursery() as self._nursery:
+            serve = partial(
+                trio.serve_listeners,
+                self._accepted,
+                list(listeners),
+                handler_nursery=self._nursery,
+            )
+            self._nursery.start_soon(serve)
+            task_status.started()
+
+    def to(self, name: NodeName) -> Link | None:
+        """The open link to a member, or None."""
+        return self._by_name.get(name)
+
+    def all(self) -> tuple[Link, ...]:
+        """The open links, one for each linked member."""
+        return tuple(self._by_name.values())
+
+    def close(self, name: NodeName, reason: CloseReason) -> None:
+        """End the link to a member, if there is one."""
+        if (link := self._by_name.get(name)) is not None:
+            link.close(reason)
+
+    def dial(self, address: Address) -> None:
+        """Try once, in the background, to open a link to whoever is at `address`."""
+        if self._nursery is None or address in self._dialling or len(self._dialling) >= DIALS_MAX:
+            return
+        self._dialling.add(address)
+        self._nursery.start_soon(self._dial, address)
+
+    # Opening -----------------------------------------------------------------------------
+
+    async def _dial(self, address: Address) -> None:
+        try:
+            stream = await self._connect(address)
+            greeting = None if stream is None else await self._greet(stream, address)
+        finally:
+            self._dialling.discard(address)
+        if stream is not None and greeting is not None:
+            await self._run_link(stream, greeting, dialled=True)
+        else:
+            self._events.dial_failed(address)
+
+    async def _connect(self, address: Address) -> trio.SocketStream | None:
+        stream: trio.SocketStream | None = None
+        with self._failures_counted(), trio.fail_after(CONNECT_S):
+            stream = await trio.open_tcp_stream(address.host, address.port)
+        return stream
+
+    async def _greet(self, stream: trio.SocketStream, address: Address) -> Established | None:
+        """The handshake; a stream that it does not establish is closed."""
+        greeting: Greeting | None = None
+        try:
+            with self._failures_counted(), trio.fail_after(HANDSHAKE_S):
+                greeting = await greet(stream, self._initiator())
+        finally:
+            if not isinstance(greeting, Established):
+                await trio.aclose_forcefully(stream)
+        match greeting:
+            case Established():
+                self._refusals.admitted_by(address)
+                return greeting
+            case RefusedByPeer(reason) | RefusedPeer(reason):
+                self._refusals.refused_by(address, reason)
+        return None
+
+    async def _accepted(self, stream: trio.SocketStream) -> None:
+        greeting: Greeting | None = None
+        try:
+            with self._half_opened(), self._failures_counted(), trio.fail_after(HANDSHAKE_S):
+                greeting = await self._answer(stream)
+        finally:
+            if not isinstance(greeting, Established):
+                await trio.aclose_forcefully(stream)
+        if isinstance(greeting, Established):
+            await self._run_link(stream, greeting, dialled=False)
+
+    async def _answer(self, stream: trio.SocketStream) -> Greeting:
+        if len(self._by_name) >= LINKS_MAX:
+            greeting: Greeting = RefusedPeer(Refusal.TOO_MANY, None, b"")
+            await stream.send_all(refuse_frame(Refusal.TOO_MANY))
+        else:
+            greeting = await answer(stream, self._responder(), self._events.admit)
+        if isinstance(greeting, RefusedPeer):
+            self._refusals.refused(
+                _source(stream), greeting.reason, greeting.claimed_name, now=trio.current_time()
+            )
+            # A close with unread bytes would be a reset, which can overtake the refusal.
+            with trio.move_on_after(FAREWELL_S):
+                await stream.send_eof()
+                await stream.receive_some(1)
+        return greeting
+
+    def _initiator(self) -> Initiator:
+        who = self._credentials
+        ephemeral = self._draw(EPHEMERAL_BYTES)
+        return Initiator(who.me, keyring=who.keyring, label=who.label, ephemeral=ephemeral)
+
+    def _responder(self) -> Responder:
+        who = self._credentials
+        ephemeral = self._draw(EPHEMERAL_BYTES)
+        return Responder(who.me, keyring=who.keyring, label=who.label, ephemeral=ephemeral)
+
+    @contextmanager
+    def _half_opened(self) -> Iterator[None]:
+        """Counts an unfinished handshake for as long as it lasts, and ends the oldest of many."""
+        if len(self._half_open) >= HALF_OPEN_MAX:
+            oldest = next(iter(self._half_open))
+            del self._half_open[oldest]
+            self._counters.handshakes_failed["crowded-out"] += 1
+            oldest.cancel()
+        with trio.CancelScope() as scope:
+            self._half_open[scope] = None
+            try:
+                yield
+            finally:
+                self._half_open.pop(scope, None)
+
+    @contextmanager
+    def _failures_counted(self) -> Iterator[None]:
+        """A connection that comes to nothing is an everyday thing, and no failure of the node."""
+        try:
+            yield
+        except trio.TooSlowError:
+            self._counters.handshakes_failed["timeout"] += 1
+        except WireError:
+            self._counters.handshakes_failed["not-meshlb"] += 1
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._counters.handshakes_failed["broken"] += 1
+
+    # Open --------------------------------------------------------------------------------
+
+    async def _run_link(
+        self, stream: trio.SocketStream, established: Established, *, dialled: bool
+    ) -> None:
+        link = Link(stream, established, dialled=dialled, now=trio.current_time())
+        current = self._by_name.get(link.name)
+        if current is not None:
+            loser = self._loser(current, link)
+            loser.close("replaced")
+            if loser is link:
+                await trio.aclose_forcefully(stream)
+                return
+        self._by_name[link.name] = link
+        self._counters.links_opened += 1
+        self._events.link_opened(link)
+        try:
+            await link.run(self._events.deliver)
+        finally:
+            self._counters.links_closed[link.close_reason or "shutdown"] += 1
+            if self._by_name.get(link.name) is link:
+                del self._by_name[link.name]
+                self._events.link_closed(link)
+
+    def _loser(self, current: Link, new: Link) -> Link:
+        """Which of two links to one member ends; the member comes to the same conclusion.
+
+        Both may have dialled at the same time: then the one that the lower name dialled stays.
+        Otherwise whoever dialled had no link any more, so the current one is dead.
+        """
+        is_race = (
+            current.peer.boot_id == new.peer.boot_id
+            and current.dialled != new.dialled
+            and new.opened_at - current.opened_at <= HANDSHAKE_S
+        )
+        if not is_race:
+            return current
+        stays_dialled = self._credentials.me.name < new.name
+        return current if new.dialled == stays_dialled else new
+
+
+def _source(stream: trio.SocketStream) -> Address:
+    """Where a connection came from; it may be gone already."""
+    try:
+        host, port = stream.socket.getpeername()[:2]
+    except OSError:
+        return Address("0.0.0.0", 0)
+    return Address(host, port)
