@@ -47,7 +47,10 @@ class Rig:
             self.released += 1
 
         lease = Lease(idle_s=idle_s, renew_every_s=renew_every_s, renew=renew, release=release)
-        Tunnel(self.reactor, self.counters, lease, downstream=streams[0], upstream=streams[1])
+        down, up = streams
+        self.tunnels.append(
+            Tunnel(self.reactor, self.counters, lease, downstream=down, upstream=up)
+        )
         ends = trio.SocketStream(client), trio.SocketStream(backend)
         self.outer += ends
         return ends
