@@ -1,1 +1,35 @@
-"""The commands; all but `run`, `check` and `demo` talk to a node through its admin API."""
+"""The commands; all but `run`, `check`, `keygen` and `demo` talk to a node's admin API.
+
+Each family of commands is a file, and what it needs is imported when it is called: `meshlb status`
+should not wait for what only `meshlb run` uses. Contract: "Commands".
+"""
+
+from meshlb.cli.act import drain, leave, maintenance, ready, unpin
+from meshlb.cli.check import check
+from meshlb.cli.demo import demo
+from meshlb.cli.group import main
+from meshlb.cli.keygen import keygen
+from meshlb.cli.look import explain, members, pins, pools, status
+from meshlb.cli.run import run
+from meshlb.cli.top import top
+
+__all__ = ["main"]
+
+for _command in (
+    run,
+    check,
+    demo,
+    keygen,
+    status,
+    members,
+    pools,
+    pins,
+    explain,
+    top,
+    unpin,
+    drain,
+    ready,
+    maintenance,
+    leave,
+):
+    main.add_command(_command)

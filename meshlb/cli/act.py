@@ -1,0 +1,62 @@
+"""The commands that steer a node or its cluster: unpin, drain, ready, maintenance, leave."""
+
+from urllib.parse import quote
+
+import click
+
+from meshlb.cli import show
+from meshlb.cli.client import AdminClient, admin_options, pool_option, show_json, the_pool
+
+
+@click.command()
+@admin_options
+@pool_option
+@click.argument("key")
+def unpin(client: AdminClient, as_json: bool, pool: str | None, key: str) -> None:
+    """Forget the pin of the session KEY, cluster-wide."""
+    answer = client.send("DELETE", "/v1/pins", pool=the_pool(client, pool), key=key)
+    show_json(answer) if as_json else show.line("unpinned")
+
+
+@click.command()
+@admin_options
+@pool_option
+@click.argument("backend")
+def drain(client: AdminClient, as_json: bool, pool: str | None, backend: str) -> None:
+    """Give BACKEND no new sessions, cluster-wide; it keeps those it has."""
+    _set_state(client, as_json, pool, backend, "draining")
+
+
+@click.command()
+@admin_options
+@pool_option
+@click.argument("backend")
+def ready(client: AdminClient, as_json: bool, pool: str | None, backend: str) -> None:
+    """Let BACKEND serve again, cluster-wide; its health decides."""
+    _set_state(client, as_json, pool, backend, "up")
+
+
+@click.command()
+@admin_options
+@pool_option
+@click.argument("backend")
+def maintenance(client: AdminClient, as_json: bool, pool: str | None, backend: str) -> None:
+    """Give BACKEND nothing, cluster-wide; its sessions move when they are next used."""
+    _set_state(client, as_json, pool, backend, "maintenance")
+
+
+@click.command()
+@admin_options
+def leave(client: AdminClient, as_json: bool) -> None:
+    """Let the node drain, leave its cluster and exit."""
+    answer = client.send("POST", "/v1/leave")
+    show_json(answer) if as_json else show.line("leaving")
+
+
+def _set_state(
+    client: AdminClient, as_json: bool, pool: str | None, backend: str, state: str
+) -> None:
+    pool = the_pool(client, pool)
+    path = f"/v1/pools/{quote(pool, safe='')}/backends/{quote(backend, safe='')}/state"
+    answer = client.send("PUT", path, body={"state": state})
+    show_json(answer) if as_json else show.line(f"{backend} of pool {pool}: {state}")

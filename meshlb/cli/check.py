@@ -1,0 +1,31 @@
+"""`meshlb check`: the configuration's faults, all at once. Opens no port."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from meshlb.errors import ConfigError
+
+CONFIG = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("config", type=CONFIG)
+def check(config: Path) -> None:
+    """Say whether the file CONFIG is good; exit 2 with every fault where it is not."""
+    from meshlb.config import load
+
+    try:
+        load(config)
+    except ConfigError as error:
+        report(config, error)
+    click.echo(f"{config}: good")
+
+
+def report(config: Path, error: ConfigError) -> NoReturn:
+    """Every fault on a line of its own, then exit code 2."""
+    for fault in error.faults:
+        prefix = "" if fault.startswith(f"{config}:") else f"{config}: "
+        click.echo(f"meshlb: {prefix}{fault}", err=True)
+    raise click.exceptions.Exit(2)

@@ -1,0 +1,107 @@
+"""The commands that look at a node: status, members, pools, pins, explain."""
+
+import click
+
+from meshlb.cli import show
+from meshlb.cli.client import AdminClient, admin_options, pool_option, show_json, the_pool
+
+
+@click.command()
+@admin_options
+def status(client: AdminClient, as_json: bool) -> None:
+    """The node at a glance."""
+    answer = client.ask("/v1/status")
+    if as_json:
+        show_json(answer)
+        return
+    alive, others = answer["members"].get("alive", 0), dict(answer["members"])
+    others.pop("alive", None)
+    rest = ", ".join(f"{count} {state}" for state, count in others.items() if count)
+    show.facts(
+        {
+            "node": f"{answer['node']} (pid {answer['pid']}, meshlb {answer['version']})",
+            "cluster": answer["cluster"] or "none, the node stands alone",
+            "members": f"{alive} alive" + (f", {rest}" if rest else ""),
+            "pins": f"{answer['pins']:,}",
+            "stick table": "in sync" if answer["in_sync"] else "behind",
+            "ready": "yes" if answer["ready"] else f"no: {answer['reason']}",
+            "up for": show.duration(answer["uptime_s"]),
+            **{f"listener {name}": bound for name, bound in answer["listeners"].items()},
+        }
+    )
+
+
+@click.command()
+@admin_options
+def members(client: AdminClient, as_json: bool) -> None:
+    """The members of the cluster as this node sees them."""
+    answer = client.ask("/v1/members")
+    if as_json:
+        show_json(answer)
+    else:
+        show.members(answer["members"])
+
+
+@click.command()
+@admin_options
+@pool_option
+def pools(client: AdminClient, as_json: bool, pool: str | None) -> None:
+    """The pools and their backends."""
+    answer = client.ask("/v1/pools")
+    if pool is not None:
+        answer = {"pools": [known for known in answer["pools"] if known["name"] == pool]}
+        if not answer["pools"]:
+            raise click.UsageError(f"there is no pool {pool!r}")
+    if as_json:
+        show_json(answer)
+    else:
+        show.pools(answer["pools"])
+
+
+@click.command()
+@admin_options
+@pool_option
+@click.option("--backend", metavar="NAME", help="Only the pins of this backend.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000))
+def pins(
+    client: AdminClient, as_json: bool, pool: str | None, backend: str | None, limit: int
+) -> None:
+    """Live pins in this node's replica; keys are shown hashed."""
+    params = {"limit": str(limit)}
+    if pool is not None or backend is not None:
+        params["pool"] = the_pool(client, pool)
+    if backend is not None:
+        params["backend"] = backend
+    answer = client.ask("/v1/pins", **params)
+    if as_json:
+        show_json(answer)
+    else:
+        show.pins(answer["pins"])
+
+
+@click.command()
+@admin_options
+@pool_option
+@click.argument("key")
+def explain(client: AdminClient, as_json: bool, pool: str | None, key: str) -> None:
+    """Why the session KEY goes where it goes: who pinned it, when, and why it moved.
+
+    KEY is what the client sends: a cookie's value, a header's value, an address.
+    """
+    answer = client.ask("/v1/explain", pool=the_pool(client, pool), key=key)
+    if as_json:
+        show_json(answer)
+        return
+    facts = {
+        "backend": f"{answer['backend']} ({answer['backend_state']}) of pool {answer['pool']}",
+        "known by": answer["by"],
+        "made by": f"{answer['made_by']} at {answer['made_at']}",
+        "moved": f"{answer['epoch']} times",
+        "rank": answer["rank"],
+        "expires in": f"{show.duration(answer['expires_in_s'])}, unless used",
+    }
+    if answer["home"]:
+        facts["home, backup"] = f"{answer['home']}, {answer['backup'] or 'none'}"
+    show.facts(facts)
+    for change in answer["history"]:
+        show.line(f"{change['at']}  {change['what']}")

@@ -1,0 +1,46 @@
+"""`meshlb run`: a node in the foreground."""
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from meshlb.cli import logs
+from meshlb.cli.check import CONFIG, report
+from meshlb.cli.group import Refused
+from meshlb.errors import ConfigError, MeshlbError
+
+
+@click.command()
+@click.argument("config", type=CONFIG)
+@click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
+@click.option("--log-format", type=click.Choice(logs.FORMATS), default="auto", show_default=True)
+def run(config: Path, log_level: str, log_format: str) -> None:
+    """Run a node with the configuration file CONFIG until SIGTERM or Ctrl-C."""
+    from meshlb.config import load
+
+    try:
+        settings = load(config)
+    except ConfigError as error:
+        report(config, error)
+    logs.configure(level=log_level, form=log_format)
+    import trio
+
+    from meshlb import node
+
+    try:
+        trio.run(partial(node.run, settings, ready=None))
+    except MeshlbError as error:
+        raise Refused(str(error)) from None
+    except BaseExceptionGroup as group:
+        ours, others = group.split(MeshlbError)
+        if ours is None or others is not None:
+            raise
+        raise Refused(str(_first(ours))) from None
+
+
+def _first(group: BaseExceptionGroup[MeshlbError]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

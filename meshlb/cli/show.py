@@ -1,0 +1,135 @@
+"""What people see: the admin API's answers as tables. Knows no transport and no command."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+WIDTH_IN_A_PIPE: Final = 200
+"""Wide enough that nothing wraps where `grep` reads."""
+
+STYLES: Final = {
+    "alive": "green",
+    "up": "green",
+    "quorate": "green",
+    "suspect": "yellow",
+    "draining": "yellow",
+    "minority": "yellow",
+    "provisional": "yellow",
+    "dead": "bold red",
+    "down": "bold red",
+    "left": "dim",
+    "maintenance": "dim",
+}
+
+Fields = Mapping[str, Any]
+
+
+def _print(what: RenderableType) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH_IN_A_PIPE
+    console.print(what)
+
+
+def line(text: str) -> None:
+    """One line, taken literally."""
+    _print(Text(text))
+
+
+def facts(named: Mapping[str, str]) -> None:
+    """A name and a value a line."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, value in named.items():
+        table.add_row(Text(name, style="dim"), Text(value))
+    _print(table)
+
+
+def state(word: str) -> Text:
+    """A state in its colour; the word itself says it too."""
+    return Text(word, style=STYLES.get(word, ""))
+
+
+def duration(seconds: float) -> str:
+    """The largest whole unit."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def grid(*columns: str, title: str | None = None) -> Table:
+    """An empty table; a column whose name begins with `#` holds numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title)
+    table.title_justify = "left"
+    for column in columns:
+        is_number = column.startswith("#")
+        table.add_column(column.lstrip("#"), justify="right" if is_number else "left")
+    return table
+
+
+def members(listed: Sequence[Fields]) -> None:
+    """The members, this node marked."""
+    _print(members_table(listed))
+
+
+def members_table(listed: Sequence[Fields]) -> Table:
+    """A row a member."""
+    table = grid("member", "state", "address", "stick table", "#incarnation", "boot id")
+    for member in listed:
+        name = Text(member["name"], style="bold" if member["is_self"] else "")
+        if member["is_self"]:
+            name.append(" (this node)", style="dim")
+        table.add_row(
+            name,
+            state(member["state"]),
+            Text(member["address"]),
+            "in sync" if member["synced"] else "behind",
+            str(member["incarnation"]),
+            Text(member["boot_id"], style="dim"),
+        )
+    return table
+
+
+def pools(listed: Sequence[Fields]) -> None:
+    """A table a pool."""
+    _print(Group(*map(pool_table, listed)))
+
+
+def pool_table(pool: Fields) -> Table:
+    """A row a backend."""
+    table = grid(
+        "backend", "state", "address", "#weight", "#connections", "#pins", "", title=pool["name"]
+    )
+    for backend in pool["backends"]:
+        table.add_row(
+            Text(backend["name"]),
+            state(backend["state"]),
+            Text(backend["address"]),
+            str(backend["weight"]),
+            f"{backend['connections']:,}",
+            f"{backend['pins']:,}",
+            Text(backend["reason"], style="dim"),
+        )
+    return table
+
+
+def pins(listed: Sequence[Fields]) -> None:
+    """A row a pin."""
+    table = grid(
+        "key (hashed)", "pool", "backend", "by", "rank", "made by", "#moves", "#expires in"
+    )
+    for pin in listed:
+        table.add_row(
+            Text(pin["key"]),
+            Text(pin["pool"]),
+            Text(pin["backend"]),
+            pin["by"],
+            state(pin["rank"]),
+            Text(pin["made_by"]),
+            str(pin["epoch"]),
+            duration(pin["expires_in_s"]),
+        )
+    _print(table)

@@ -1,0 +1,67 @@
+import json
+
+import pytest
+
+from tests.fakes.node import FakeNode
+from tests.unit.cli.conftest import Invoke
+
+
+def test_status_says_who_how_many_and_whether_in_sync(ask: Invoke) -> None:
+    result = ask("status")
+    assert result.exit_code == 0
+    for expected in ("lb-1", "shop", "2 alive, 1 dead", "in sync", "127.0.0.1:8080"):
+        assert expected in result.stdout
+
+
+def test_status_says_why_a_node_is_not_ready(ask: Invoke, node: FakeNode) -> None:
+    node.unready = "waiting for the table"
+    assert "no: waiting for the table" in ask("status").stdout
+
+
+def test_members_marks_this_node(ask: Invoke) -> None:
+    lines = ask("members").stdout.splitlines()
+    assert next(line for line in lines if "this node" in line).startswith("lb-1")
+    assert any("lb-3" in line and "dead" in line for line in lines)
+
+
+def test_pools_lists_backends_and_can_be_narrowed(ask: Invoke) -> None:
+    everything = ask("pools").stdout
+    assert "app" in everything
+    assert "x1" in everything
+    assert "x1" not in ask("pools", "--pool", "app").stdout
+
+
+def test_pins_can_be_narrowed_to_a_backend(ask: Invoke) -> None:
+    result = ask("pins", "--pool", "app", "--backend", "s2")
+    assert "bob" in result.stdout
+    assert "alice" not in result.stdout
+
+
+def test_explain_tells_the_pins_story(ask: Invoke) -> None:
+    result = ask("explain", "--pool", "app", "alice")
+    assert result.exit_code == 0
+    for expected in ("s1 (up) of pool app", "lb-2", "quorate", "moved from s2: s2 is down"):
+        assert expected in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["status"], "node"),
+        (["members"], "members"),
+        (["pools"], "pools"),
+        (["pins"], "pins"),
+        (["explain", "--pool", "app", "alice"], "backend"),
+        (["top"], "status"),
+    ],
+)
+def test_json_is_the_nodes_answer(ask: Invoke, arguments: list[str], key: str) -> None:
+    command, *rest = arguments
+    assert key in json.loads(ask(command, "--json", *rest).stdout)
+
+
+def test_top_prints_one_picture_outside_a_terminal(ask: Invoke) -> None:
+    result = ask("top")
+    assert result.exit_code == 0
+    assert "lb-3" in result.stdout
+    assert "s2" in result.stdout
