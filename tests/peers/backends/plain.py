@@ -78,13 +78,14 @@ class PlainHandler(BaseHTTPRequestHandler):
         self._sized(json.dumps(about).encode())
 
     def _body(self) -> Iterator[bytes]:
-        self._trailers: list[str] = []
+        self._trailers: dict[str, str] = {}
         if self.headers.get("Transfer-Encoding") == "chunked":
             while size := int(self.rfile.readline().split(b";")[0], 16):
                 yield self.rfile.read(size)
                 self.rfile.readline()
             while (line := self.rfile.readline().strip()) != b"":
-                self._trailers.append(line.decode())
+                name, _, value = line.decode().partition(": ")
+                self._trailers[name.lower()] = value
         else:
             remaining = int(self.headers.get("Content-Length", 0))
             while remaining:
