@@ -24,6 +24,8 @@ SECRET_BYTES: Final = 32
 UNIX_PATH_BYTES_MAX: Final = 107
 """What fits in `sun_path` on Linux, less the final NUL."""
 
+HOST_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}", re.ASCII)
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -305,11 +307,31 @@ class SeedAddress(IpPort):
         if not _text(raw).startswith("dns:"):
             return super().read(raw, directory)
         address = Address.parse(raw.removeprefix("dns:"))
-        if address.port < self.port_least or not re.fullmatch(
-            r"[A-Za-z0-9._-]{1,253}", address.host
-        ):
+        if address.port < self.port_least or not HOST_NAME.fullmatch(address.host):
             raise ValueError("not a name and a port")
         return DnsSeed(address.host, address.port)
+
+
+@dataclass(frozen=True)
+class HostPort(IpPort):
+    """An IP address or a host name, and a port."""
+
+    @property
+    def allowed(self) -> str:
+        """The shape, with examples of both."""
+        return (
+            "an IP address or host name and a port from 1 to 65535, "
+            'such as "10.0.0.7:9001" or "[::1]:9001"'
+        )
+
+    def read(self, raw: Any, directory: Path) -> Any:
+        """An `Address`; a name is resolved when it is used, not here."""
+        address = Address.parse(_text(raw))
+        if HOST_NAME.fullmatch(address.host) and not address.host.replace(".", "").isdigit():
+            if address.port < self.port_least:
+                raise ValueError("port out of range")
+            return address
+        return super().read(raw, directory)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from meshlb.config.kinds import (
     Duration,
     FilePath,
     Flag,
+    HostPort,
     IpPort,
     IpPortOrUnix,
     Network,
@@ -263,8 +264,8 @@ class BackendSettings(Table):
     """The stable name; pins refer to it. Unique in its pool. A new address under the old name
     keeps the pins."""
 
-    address: Annotated[Address, IpPort()]
-    """Where it listens."""
+    address: Annotated[Address, HostPort()]
+    """Where it listens. A host name is looked up anew for every connection."""
 
     weight: Annotated[int, Whole(1, WEIGHT_MAX)] = 1
     """Its share of the new sessions, relative to the other backends of the pool."""
