@@ -15,10 +15,13 @@ from dataclasses import dataclass
 
 from meshlb.core.sticky.pin import Pin, record_from_pin
 from meshlb.model import BootId, NodeName, SessionKey
-from meshlb.wire.messages import Delta
+from meshlb.wire.messages import Delta, PinRecord
 
 LOG_ENTRIES_MAX = 65_536
 """What a joining or reconnecting peer can catch up on without a pull: 13 s at 5,000 pins/s."""
+
+SPAN_PER_ENTRY_MAX = 4
+"""Numbers that the log spans for each entry it may hold: bounds what superseding leaves behind."""
 
 DELTA_PINS_MAX = 200
 """Pins in one delta."""
@@ -64,7 +67,10 @@ class ReplicationLog:
         self._last_seq += 1
         self._entries[self._last_seq] = (key, pin)
         self._seq_by_key[key] = self._last_seq
-        while len(self._entries) > self._entries_max:
+        span_max = SPAN_PER_ENTRY_MAX * self._entries_max
+        while (
+            len(self._entries) > self._entries_max or self._last_seq - self._trimmed_seq > span_max
+        ):
             self._trim_next()
         return self._last_seq
 
@@ -127,7 +133,7 @@ class ReplicationLog:
         after_seq = max(seq, self._trimmed_seq)
         if after_seq >= self._last_seq:
             return None
-        pins = []
+        pins: list[PinRecord] = []
         upto_seq = after_seq
         span_end = min(self._last_seq, after_seq + DELTA_SPAN_MAX)
         while upto_seq < span_end and len(pins) < DELTA_PINS_MAX:

@@ -82,6 +82,17 @@ class Proposal:
     moved_from_epoch: int = 0
     """The epoch of the pin to `moved_from`; the claim loses against any later epoch."""
 
+    def rejects(self, pin: Pin) -> bool:
+        """True where `pin` is what the claimer wants to move away from, or older."""
+        return rejects(self.moved_from, self.moved_from_epoch, pin)
+
+
+def rejects(moved_from: BackendName, moved_from_epoch: int, pin: Pin) -> bool:
+    """True where a claim with these fields is not content with `pin`."""
+    return pin.epoch < moved_from_epoch or (
+        pin.epoch == moved_from_epoch and pin.backend == moved_from
+    )
+
 
 class ClaimOutcome(enum.StrEnum):
     """How a claim ended; the label of the counter of pins."""

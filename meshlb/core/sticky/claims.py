@@ -1,0 +1,186 @@
+"""The claim machine: claimer, home and backup of one node behind one interface.
+
+Owns the order in which the roles hear of an event, the marks of views, and the merge of what
+peers tell. It performs no I/O: `receive` and `handle_timer` return effects, see `events` for the
+two promises that their carrier gives. Must not know how pins are stored or bytes travel.
+
+A message of this node to itself never leaves the machine, so that a node claims at itself the way
+it claims at others. `now` is table time, in seconds (see `pin`), throughout.
+
+Spec: protocol/spec/pins.md, "Claims".
+"""
+
+from collections.abc import Iterable
+
+from meshlb.core.sticky.backup import Backup
+from meshlb.core.sticky.barrier import Barrier
+from meshlb.core.sticky.claimer import Claimer
+from meshlb.core.sticky.events import (
+    ClaimStarted,
+    Effect,
+    Event,
+    PeerConnected,
+    PeerFed,
+    PeerLost,
+    PeerMessage,
+    PeerWord,
+    Send,
+    ViewChanged,
+)
+from meshlb.core.sticky.fallback import Fallback
+from meshlb.core.sticky.home import Home
+from meshlb.core.sticky.homes import Homes
+from meshlb.core.sticky.replica import PinStore, Replica
+from meshlb.core.sticky.stamps import StampClock
+from meshlb.core.sticky.standing import ClaimCounters, Standing
+from meshlb.model import NodeName
+from meshlb.wire.messages import (
+    Claim,
+    ClaimAnswer,
+    Delta,
+    PinRecord,
+    PullChunk,
+    Replicate,
+    ReplicateAnswer,
+    ViewMark,
+)
+
+
+class ClaimMachine:
+    """One node's part in the agreement on pins.
+
+    Attributes:
+        replica: this node's table; look-ups, plants, touches and unpins go there directly.
+        counters: what has happened, for the metrics.
+    """
+
+    def __init__(self, name: NodeName, store: PinStore) -> None:
+        """`name`: this node; `store`: where its pins are, perhaps some already."""
+        stamps = StampClock()
+        self.counters = ClaimCounters()
+        self._standing = standing = Standing(name, Barrier(name))
+        self.replica = replica = Replica(store, standing, stamps, self.counters)
+        fallback = Fallback(standing, replica, stamps, self.counters)
+        self._fallback = fallback
+        self._claimer = Claimer(standing, replica, fallback, self.counters)
+        self._home = Home(standing, replica, fallback, stamps, self.counters)
+        self._backup = Backup(standing, replica, self.counters)
+        self._fed: set[NodeName] = set()
+
+    @property
+    def barrier_missing(self) -> frozenset[NodeName]:
+        """The owners whose mark of the current view is still missing; empty: pins can be made."""
+        return self._standing.barrier.missing
+
+    @property
+    def claims_waiting(self) -> int:
+        """Claims under way: keys claimed by this node, and claims that wait here as home."""
+        return len(self._claimer) + len(self._home)
+
+    def receive(self, event: Event, now: float) -> list[Effect]:
+        """Take in one event."""
+        out: list[Effect] = []
+        if isinstance(event, PeerMessage):
+            self._hear(event.sender, event.message, now, out)
+        elif isinstance(event, ClaimStarted):
+            self._claimer.start(event.token, event.proposal, now, out)
+        elif isinstance(event, ViewChanged):
+            self._enter(event, now, out)
+        else:
+            self._note_stream(event, now, out)
+        return self._delivered(out, now)
+
+    def next_deadline(self) -> float | None:
+        """When `handle_timer` has something to do, in table time; None: never as things are."""
+        deadlines = (
+            self._claimer.next_deadline(),
+            self._home.next_deadline(),
+            self._backup.next_deadline(),
+            self._fallback.next_deadline(),
+        )
+        return min((at for at in deadlines if at is not None), default=None)
+
+    def handle_timer(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        out: list[Effect] = []
+        self._home.handle_timer(now, out)
+        self._backup.handle_timer(now, out)
+        self._claimer.handle_timer(now, out)
+        return self._delivered(out, now)
+
+    def _delivered(self, out: list[Effect], now: float) -> list[Effect]:
+        """The effects for others, after the messages to this node itself have been heard."""
+        name = self._standing.name
+        effects: list[Effect] = []
+        for effect in out:  # grows while we walk
+            if isinstance(effect, Send) and effect.peer == name:
+                self._hear(name, effect.message, now, out)
+            else:
+                effects.append(effect)
+        return effects
+
+    def _hear(self, sender: NodeName, message: PeerWord, now: float, out: list[Effect]) -> None:
+        if isinstance(message, Claim):
+            self._home.claimed(sender, message, now, out)
+        elif isinstance(message, ClaimAnswer):
+            self._claimer.answered(message, now, out)
+        elif isinstance(message, Replicate):
+            self._backup.asked(sender, message, now, out)
+        elif isinstance(message, ReplicateAnswer):
+            self._home.replicated(sender, message, now, out)
+        elif isinstance(message, Delta):
+            for record in message.pins:
+                self._backup.saw(record.key, sender)
+            self._merge(message.pins, now, out)
+        elif isinstance(message, PullChunk):
+            self._merge(message.pins, now, out)
+        else:
+            self._mark(sender, message, now, out)
+
+    def _merge(self, records: Iterable[PinRecord], now: float, out: list[Effect]) -> None:
+        for record in records:
+            if self.replica.merge_record(record, now):
+                self._claimer.learned(record.key, now, out)
+                self._home.learned(record.key, now, out)
+
+    # Views and streams -------------------------------------------------------------------
+
+    def _enter(self, view: ViewChanged, now: float, out: list[Effect]) -> None:
+        standing = self._standing
+        if view.quorate and not standing.quorate:
+            self.replica.end_overrides()
+        standing.homes = Homes(view.owners)
+        standing.view_id = view.view_id
+        standing.quorate = view.quorate
+        standing.lost &= standing.homes.owners
+        standing.barrier.enter(view.view_id, standing.homes.owners)
+        self._backup.view_changed(out)
+        out.extend(Send(peer, ViewMark(view.view_id)) for peer in sorted(self._fed))
+        self._home.view_changed(now, out)
+        self._claimer.view_changed(now, out)
+
+    def _mark(self, sender: NodeName, mark: ViewMark, now: float, out: list[Effect]) -> None:
+        barrier = self._standing.barrier
+        was_complete = barrier.is_complete
+        barrier.mark(sender, mark.view_id)
+        if barrier.is_complete and not was_complete:
+            self._home.barrier_completed(now, out)
+
+    def _note_stream(
+        self, event: PeerConnected | PeerFed | PeerLost, now: float, out: list[Effect]
+    ) -> None:
+        peer = event.peer
+        if isinstance(event, PeerFed):
+            self._fed.add(peer)
+            out.append(Send(peer, ViewMark(self._standing.view_id)))
+            self._home.peer_fed(peer, now, out)
+            self._claimer.peer_fed(peer, now, out)
+            return
+        self._fed.discard(peer)
+        if isinstance(event, PeerConnected):
+            self._standing.lost.discard(peer)
+            self._standing.barrier.void(peer)
+        else:
+            self._standing.lost.add(peer)
+            self._home.peer_lost(peer, now)
+            self._claimer.peer_lost(peer, now)

@@ -1,0 +1,395 @@
+"""The home's role: one pin per key, confirmed once the backup holds it too.
+
+Owns the pins that are being made here, and the claims that wait for them. Also answers hedged
+claims, where this node is the backup and the home is silent. Must not know whose client asks.
+
+What a claim meets:
+
+    a live pin that it accepts ──────────────────────────────────────▶ EXISTS
+    nothing, a rejected pin or a provisional one
+      │ barrier incomplete ──▶ parked ── barrier complete ──▶ (again)
+      ▼
+    proposed to the backup ── DONE ──▶ stored, announced, DONE to the first, EXISTS to others
+      │  ╲── EXISTS: the backup's pin is merged ──▶ (again)
+      │   ╲─ FENCED, NOT_READY ── RETRY_S ──▶ proposed
+      │ silence
+      ▼
+    answered without agreement (`fallback`), and agreed on later
+
+A pin enters the table of the home only after the backup's answer, so nobody is routed by it
+before. When the view changes, every waiting claim starts anew: what this node proposed as the
+home of an older view is void, and the backup that holds it announces it (`held`).
+
+Spec: protocol/spec/pins.md, "Claims".
+"""
+
+from dataclasses import dataclass
+
+from meshlb.core.sticky.alarms import Alarms
+from meshlb.core.sticky.events import Effect, Send, Stored
+from meshlb.core.sticky.fallback import Fallback
+from meshlb.core.sticky.lifetime import fresh, lingers, renewed
+from meshlb.core.sticky.merge import same_pin
+from meshlb.core.sticky.pin import (
+    LIFETIME_S_MAX,
+    MS_PER_S,
+    Pin,
+    Proposal,
+    record_from_pin,
+)
+from meshlb.core.sticky.replica import Replica
+from meshlb.core.sticky.stamps import StampClock
+from meshlb.core.sticky.standing import RETRY_S, ClaimCounters, Standing
+from meshlb.model import NodeName, SessionKey
+from meshlb.wire.messages import Claim, ClaimAnswer, Replicate, ReplicateAnswer, Verdict
+
+MAKING_TIMEOUT_S = 0.8
+"""After this long a claim is answered without agreement; before its claimer gives up, so that
+all claimers of a key get the same word."""
+
+WAITERS_MAX = 16_384
+"""Claims that wait here at a time; one beyond is answered NOT_READY."""
+
+
+@dataclass(slots=True)
+class _Waiter:
+    sender: NodeName
+    request: int
+    proposal: Proposal
+    is_hedged: bool
+
+
+_WaiterId = tuple[NodeName, int]
+
+
+@dataclass(slots=True)
+class _Making:
+    """A key whose pin is being made, or waits for the barrier while `pin` is None."""
+
+    key: SessionKey
+    waiters: dict[_WaiterId, _Waiter]
+    deadline: float
+    silent_at: float
+    """When to answer although the backup has said nothing."""
+    pin: Pin | None = None
+    backup: NodeName | None = None
+    request: int = 0
+
+
+class Home:
+    """The makings of this node."""
+
+    def __init__(
+        self,
+        standing: Standing,
+        replica: Replica,
+        fallback: Fallback,
+        stamps: StampClock,
+        counters: ClaimCounters,
+    ) -> None:
+        self._standing = standing
+        self._replica = replica
+        self._fallback = fallback
+        self._stamps = stamps
+        self._counters = counters
+        self._makings: dict[SessionKey, _Making] = {}
+        self._keys: dict[int, SessionKey] = {}
+        self._alarms = Alarms()
+        self._waiters = 0
+
+    def __len__(self) -> int:
+        """Claims that wait here now."""
+        return self._waiters
+
+    def claimed(self, sender: NodeName, claim: Claim, now: float, out: list[Effect]) -> None:
+        """A claim has arrived, perhaps not for the first time."""
+        waiter = _Waiter(sender, claim.request, _proposal(claim), claim.hedged)
+        making = self._makings.get(claim.key)
+        if making is None:
+            self._admit(claim.key, [waiter], now, now + MAKING_TIMEOUT_S, out)
+        elif (sender, claim.request) not in making.waiters and self._may_wait(waiter, now, out):
+            making.waiters[sender, claim.request] = waiter
+            self._waiters += 1
+
+    def _may_wait(self, waiter: _Waiter, now: float, out: list[Effect]) -> bool:
+        """Refuse a claim for which this node is no holder, or has no room."""
+        home, backup = self._standing.holders(waiter.proposal.key)
+        mine = self._standing.name
+        if home != mine and not (backup == mine and waiter.is_hedged):
+            self._counters.fenced += 1
+            self._answer(waiter, Verdict.FENCED, None, now, out)
+            return False
+        if self._waiters >= WAITERS_MAX:
+            self._counters.overflowed += 1
+            self._answer(waiter, Verdict.NOT_READY, None, now, out)
+            return False
+        return True
+
+    def _admit(
+        self,
+        key: SessionKey,
+        waiters: list[_Waiter],
+        now: float,
+        deadline: float,
+        out: list[Effect],
+    ) -> None:
+        admitted = [waiter for waiter in waiters if self._may_wait(waiter, now, out)]
+        if admitted:
+            self._decide(key, admitted, now, deadline, out)
+
+    def _decide(
+        self,
+        key: SessionKey,
+        waiters: list[_Waiter],
+        now: float,
+        deadline: float,
+        out: list[Effect],
+    ) -> None:
+        """Answer whom the table can answer; have a pin made for the others."""
+        known = self._replica.record(key, now)
+        unanswered = []
+        for waiter in waiters:
+            pin = self._existing(known, waiter.proposal, now)
+            if pin is None:
+                unanswered.append(waiter)
+                continue
+            if pin is not known:  # it lingered, and lives again
+                known = pin
+                self._store(key, pin, now, out)
+            self._answer(waiter, Verdict.EXISTS, pin, now, out)
+        if not unanswered:
+            return
+        home, backup = self._standing.holders(key)
+        if not self._standing.barrier.is_complete:
+            self._make(key, unanswered, now, deadline)
+        elif home != self._standing.name:
+            self._serve_alone(key, unanswered, now, out)
+        else:
+            pin = self._new_pin(known, unanswered[0], now)
+            if backup is None:
+                self._confirm(key, pin, unanswered, now, deadline, out)
+            else:
+                making = self._make(key, unanswered, now, deadline)
+                self._propose(making, pin, backup, now, out)
+
+    def _existing(self, known: Pin | None, proposal: Proposal, now: float) -> Pin | None:
+        """The pin to answer with; None where one has to be made, moved or agreed on."""
+        if known is None:
+            return None
+        is_minority = not self._standing.quorate
+        if known.is_tombstone or proposal.rejects(known):
+            # A minority moves nothing: it insists on what there is.
+            return known if is_minority and known.expires_at > now else None
+        if lingers(known, proposal.ttl_s, now):
+            return renewed(known, proposal.ttl_s, now)
+        if not known.is_live(now):
+            return None
+        is_agreed = known.rank >= self._standing.rank
+        return known if is_agreed or is_minority or not self._standing.barrier.is_complete else None
+
+    def _new_pin(self, known: Pin | None, waiter: _Waiter, now: float) -> Pin:
+        """The pin to have agreed on: the provisional one there is, or what the claim proposes."""
+        proposal = waiter.proposal
+        expires_at, ends_at = fresh(proposal, now)
+        rank = self._standing.rank
+        if known is not None and known.is_live(now) and not proposal.rejects(known):
+            return Pin(
+                known.pool,
+                known.backend,
+                known.by,
+                known.epoch,
+                rank,
+                known.stamp_ms,
+                known.claimer,
+                min(max(expires_at, known.expires_at), known.ends_at),
+                known.ends_at,
+            )
+        epochs = [proposal.moved_from_epoch] if proposal.moved_from else []
+        if known is not None:
+            epochs.append(known.epoch)
+        step = 1 if self._standing.quorate else 0
+        return Pin(
+            proposal.pool,
+            proposal.backend,
+            proposal.by,
+            max(epochs) + step if epochs else 0,
+            rank,
+            self._stamps.draw(now),
+            waiter.sender,
+            expires_at,
+            ends_at,
+        )
+
+    # Makings -----------------------------------------------------------------------------
+
+    def _make(
+        self, key: SessionKey, waiters: list[_Waiter], now: float, deadline: float
+    ) -> _Making:
+        making = _Making(
+            key,
+            {(waiter.sender, waiter.request): waiter for waiter in waiters},
+            deadline,
+            silent_at=deadline,
+        )
+        self._makings[key] = making
+        self._waiters += len(making.waiters)
+        self._alarms.set(key, deadline)
+        return making
+
+    def _forget(self, making: _Making) -> list[_Waiter]:
+        del self._makings[making.key]
+        self._keys.pop(making.request, None)
+        self._alarms.clear(making.key)
+        self._waiters -= len(making.waiters)
+        return list(making.waiters.values())
+
+    def _propose(
+        self, making: _Making, pin: Pin, backup: NodeName, now: float, out: list[Effect]
+    ) -> None:
+        making.pin = pin
+        making.backup = backup
+        making.request = self._standing.next_request()
+        making.silent_at = min(making.deadline, now + self._standing.patience_s(backup))
+        self._keys[making.request] = making.key
+        self._alarms.set(making.key, making.silent_at)
+        self._replicate(making, now, out)
+
+    def _replicate(self, making: _Making, now: float, out: list[Effect]) -> None:
+        assert making.pin is not None
+        assert making.backup is not None
+        record = record_from_pin(making.key, making.pin, now=now)
+        out.append(Send(making.backup, Replicate(making.request, self._standing.view_id, record)))
+
+    def replicated(
+        self, sender: NodeName, answer: ReplicateAnswer, now: float, out: list[Effect]
+    ) -> None:
+        """The backup has answered."""
+        key = self._keys.get(answer.request)
+        if key is None:
+            return  # an answer to what is void or done
+        making = self._makings[key]
+        if sender != making.backup or making.pin is None:
+            return
+        if answer.verdict is Verdict.DONE:
+            waiters = self._forget(making)
+            self._confirm(key, making.pin, waiters, now, making.deadline, out)
+        elif answer.verdict is Verdict.EXISTS and answer.pin is not None:
+            waiters = self._forget(making)
+            if answer.pin.key == key and self._replica.merge_record(answer.pin, now):
+                self._announce(key, out)
+            self._decide(key, waiters, now, making.deadline, out)
+        else:
+            # The backup lives, so the views will agree soon: worth the wait.
+            making.silent_at = making.deadline
+            self._alarms.set(key, min(now + RETRY_S, making.deadline))
+
+    def _confirm(
+        self,
+        key: SessionKey,
+        pin: Pin,
+        waiters: list[_Waiter],
+        now: float,
+        deadline: float,
+        out: list[Effect],
+    ) -> None:
+        """Home and backup agree: tell everybody."""
+        self._store(key, pin, now, out)
+        winner = self._replica.stored(key)
+        first, others = waiters[0], waiters[1:]
+        if winner is None or not same_pin(winner, pin):
+            others = waiters  # a better one has come by another way in the meantime
+        else:
+            self._answer(first, Verdict.DONE, winner, now, out)
+        if others:
+            self._decide(key, others, now, deadline, out)
+
+    def _serve_alone(
+        self, key: SessionKey, waiters: list[_Waiter], now: float, out: list[Effect]
+    ) -> None:
+        for waiter in waiters:
+            pin = self._fallback.pin_alone(waiter.proposal, waiter.sender, now, out)
+            verdict = Verdict.DONE if waiter is waiters[0] else Verdict.EXISTS
+            self._answer(waiter, verdict, pin, now, out)
+
+    # What else happens -------------------------------------------------------------------
+
+    def learned(self, key: SessionKey, now: float, out: list[Effect]) -> None:
+        """The table has changed at `key`: claims parked for it may have their answer."""
+        making = self._makings.get(key)
+        if making is not None and making.pin is None:
+            self._decide(key, self._forget(making), now, making.deadline, out)
+
+    def view_changed(self, now: float, out: list[Effect]) -> None:
+        """Start every waiting claim anew under the new view."""
+        self._start_anew(list(self._makings.values()), now, out)
+
+    def barrier_completed(self, now: float, out: list[Effect]) -> None:
+        """Start the parked claims anew."""
+        parked = [making for making in self._makings.values() if making.pin is None]
+        self._start_anew(parked, now, out)
+
+    def _start_anew(self, makings: list[_Making], now: float, out: list[Effect]) -> None:
+        for making in makings:
+            self._admit(making.key, self._forget(making), now, making.deadline, out)
+
+    def peer_lost(self, peer: NodeName, now: float) -> None:
+        """Do not wait long for the answers of `peer`."""
+        for key, making in self._makings.items():
+            if making.backup == peer:
+                making.silent_at = min(making.silent_at, now + self._standing.patience_s(peer))
+                self._alarms.hasten(key, making.silent_at)
+
+    def peer_fed(self, peer: NodeName, now: float, out: list[Effect]) -> None:
+        """What went to `peer` on an earlier stream may be lost: propose again."""
+        for making in self._makings.values():
+            if making.backup == peer and making.pin is not None:
+                self._replicate(making, now, out)
+
+    def next_deadline(self) -> float | None:
+        """When `handle_timer` has something to do."""
+        return self._alarms.next()
+
+    def handle_timer(self, now: float, out: list[Effect]) -> None:
+        """Propose again, or answer without agreement, as is due."""
+        while (key := self._alarms.pop_due(now)) is not None:
+            making = self._makings[key]
+            if now >= making.silent_at or now >= making.deadline:
+                self._serve_alone(key, self._forget(making), now, out)
+            else:
+                self._alarms.set(key, making.silent_at)
+                self._replicate(making, now, out)
+
+    # Words -------------------------------------------------------------------------------
+
+    def _store(self, key: SessionKey, pin: Pin, now: float, out: list[Effect]) -> None:
+        if self._replica.merge(key, pin, now):
+            self._announce(key, out)
+
+    def _announce(self, key: SessionKey, out: list[Effect]) -> None:
+        pin = self._replica.stored(key)
+        if pin is not None:
+            out.append(Stored(key, pin))
+
+    def _answer(
+        self,
+        waiter: _Waiter,
+        verdict: Verdict,
+        pin: Pin | None,
+        now: float,
+        out: list[Effect],
+    ) -> None:
+        record = None if pin is None else record_from_pin(waiter.proposal.key, pin, now=now)
+        out.append(Send(waiter.sender, ClaimAnswer(waiter.request, verdict, record)))
+
+
+def _proposal(claim: Claim) -> Proposal:
+    return Proposal(
+        claim.key,
+        claim.pool,
+        claim.backend,
+        claim.by,
+        min(claim.ttl_ms / MS_PER_S, LIFETIME_S_MAX),
+        min(claim.max_age_ms / MS_PER_S, LIFETIME_S_MAX) if claim.max_age_ms else None,
+        claim.moved_from,
+        claim.moved_from_epoch,
+    )
