@@ -1,1 +1,1 @@
-"""Balancing policies and backend health."""
+"""Balancing: who gets a new session, and whether a backend is fit to serve."""

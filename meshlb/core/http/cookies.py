@@ -18,11 +18,24 @@ def find_cookie(values: Iterable[bytes], name: bytes) -> bytes | None:
     return None
 
 
-def remove_cookie(value: bytes, name: bytes) -> bytes:
-    """The Cookie field `value` without the cookies called `name`; empty if none is left."""
-    if name not in value:
-        return value
-    pairs = [pair.strip(b" \t") for pair in value.split(b";")]
-    return b"; ".join(
-        pair for pair in pairs if pair and pair.partition(b"=")[0].rstrip(b" \t") != name
-    )
+def take_cookie(values: list[bytes], name: bytes) -> tuple[bytes | None, list[bytes]]:
+    """The value of the first cookie called `name`, and the Cookie fields without any such one.
+
+    A field with nothing else in it is left out; the others are unchanged, or in the one form
+    `a=b; c=d` where something was taken out of them.
+    """
+    taken, left = None, []
+    for value in values:
+        if name not in value:
+            left.append(value)
+            continue
+        pairs = []
+        for pair in value.split(b";"):
+            key, _, content = pair.partition(b"=")
+            if key.strip(b" \t") != name:
+                pairs.append(pair.strip(b" \t"))
+            elif taken is None:
+                taken = content.strip(b" \t")
+        if pairs:
+            left.append(b"; ".join(pairs))
+    return taken, left

@@ -6,6 +6,9 @@ bare LF, is refused at once instead of being waited for. What the head says is n
 
 from meshlb.core.http.fields import Fault, client_fault
 
+_END = b"\r\n\r\n"
+_CR = 13
+
 HEAD_BYTES_MAX = 32 << 10
 """The largest head, unless the caller sets another limit."""
 
@@ -30,11 +33,10 @@ def find_head_end(
     Raises:
         MeshlbError: what `fault` makes; status 431 over the limit, 400 for a bare LF.
     """
-    if buffer[:1] == b"\r":
-        start = max(len(buffer) - len(buffer.lstrip(b"\r\n")), scanned - 3)
-    else:
-        start = scanned - 3 if scanned > 3 else 0
-    found = buffer.find(b"\r\n\r\n", start)
+    found = buffer.find(_END, scanned - 3 if scanned > 3 else 0)
+    if found >= 0 and buffer[0] == _CR:
+        empty_lines = len(buffer) - len(buffer.lstrip(b"\r\n"))
+        found = buffer.find(_END, max(empty_lines, scanned - 3))
     if found >= 0:
         if found + 4 > limit:
             raise fault(431, f"the head is longer than {limit} bytes")

@@ -67,9 +67,9 @@ _NEVER_NOMINATED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseHead:
-    """A response head as the proxy needs it.
+    """A response head as the proxy needs it. It is remembered: treat it as immutable.
 
     Attributes:
         status: 100 to 999.
