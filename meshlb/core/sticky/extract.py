@@ -88,7 +88,9 @@ def hash_key(secret: bytes, pool: PoolName, by: KeySource, name: str, value: byt
         value: what `extract` found.
     """
     digest = hashlib.blake2b(digest_size=SESSION_KEY_BYTES, key=secret, person=HASH_PURPOSE)
-    for part in (pool.encode(), by.encode(), name.lower().encode()):
+    if by is KeySource.HEADER:
+        name = name.lower()
+    for part in (pool.encode(), by.encode(), name.encode()):
         digest.update(len(part).to_bytes(2) + part)
     digest.update(value)
     return SessionKey(digest.digest())
