@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 class ListenerCounters:
     """Of one listener; `answered` is indexed by the first digit of the status."""
 
-    answered: list[int] = field(default_factory=lambda: [0] * 6)
+    answered: list[int] = field(default_factory=lambda: [0] * 10)
     connections: int = 0
     accepted: int = 0
     pauses: int = 0

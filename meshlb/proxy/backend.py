@@ -1,0 +1,103 @@
+"""One backend as this node sees it: its state, its load, its idle connections.
+
+`state` is derived from two sources: what the prober measured (`healthy`) and what an operator
+ordered for the whole cluster (`ordered`). Everything a request needs is precomputed on change.
+Satisfies `meshlb.core.balance.policy.Candidate`.
+"""
+
+from typing import TYPE_CHECKING
+
+from meshlb.config.schema import BackendSettings
+from meshlb.model import Address, BackendName, BackendState
+
+if TYPE_CHECKING:
+    from meshlb.proxy.upstream import Upstream
+
+IDLE_CONNECTIONS_MAX = 256
+"""Idle keep-alive connections held to one backend; more are closed when they become idle."""
+
+
+class Backend:
+    """The origin at `address`.
+
+    Attributes:
+        connections: exchanges and tunnels that are using it now.
+        takes_new: whether a new pin, or a request without one, may be sent here.
+        takes_pinned: whether a request that is pinned here may be sent here.
+        reason: what the last probe found wrong; empty while all is well.
+        idle: keep-alive connections that wait for a request, the latest last.
+    """
+
+    __slots__ = (
+        "_healthy",
+        "_ordered",
+        "address",
+        "connections",
+        "idle",
+        "name",
+        "reason",
+        "takes_new",
+        "takes_pinned",
+        "weight",
+    )
+
+    def __init__(self, settings: BackendSettings) -> None:
+        self.name = BackendName(settings.name)
+        self.address: Address = settings.address
+        self.weight: int = settings.weight
+        self.connections = 0
+        self.reason = ""
+        self.idle: list[Upstream] = []
+        self._healthy = True
+        self._ordered = BackendState.UP
+        self._derive()
+
+    @property
+    def state(self) -> BackendState:
+        """What an operator sees: an order that takes it out of service covers its health."""
+        if self._ordered is BackendState.MAINTENANCE:
+            return BackendState.MAINTENANCE
+        return self._ordered if self._healthy else BackendState.DOWN
+
+    @property
+    def healthy(self) -> bool:
+        """What the prober last concluded."""
+        return self._healthy
+
+    def set_healthy(self, healthy: bool) -> None:
+        """The prober's conclusion."""
+        self._healthy = healthy
+        self._derive()
+
+    def order(self, state: BackendState) -> None:
+        """An operator's word: `UP`, `DRAINING` or `MAINTENANCE`."""
+        self._ordered = state
+        self._derive()
+
+    def _derive(self) -> None:
+        state = self.state
+        self.takes_new = state is BackendState.UP and self.weight > 0
+        self.takes_pinned = state in (BackendState.UP, BackendState.DRAINING)
+        if not self.takes_pinned:
+            self.close_idle()
+
+    def take_idle(self, *, must_be_quiet: bool) -> "Upstream | None":
+        """An idle connection, counted as in use from now on; None: open a new one.
+
+        Args:
+            must_be_quiet: ask the kernel whether the backend has closed it; for requests that
+                cannot be repeated if it has.
+        """
+        while self.idle:
+            upstream = self.idle.pop()
+            if not must_be_quiet or upstream.is_quiet():
+                self.connections += 1
+                return upstream
+            upstream.close()
+        return None
+
+    def close_idle(self) -> None:
+        """Close the connections that wait for a request."""
+        idle, self.idle = self.idle, []
+        for upstream in idle:
+            upstream.close()

@@ -1,0 +1,122 @@
+"""Gets a connected upstream for a decision: claims, connects, and tries elsewhere on failure.
+
+The only part of the data plane that waits. It runs in the trio task of one connection, and is
+done when the reactor can take over.
+"""
+
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from meshlb.core.http.response import ResponseParser
+from meshlb.core.route import Decision, Router
+from meshlb.core.sticky.table import StickTable
+from meshlb.errors import UpstreamError
+from meshlb.model import BackendName, PoolName
+from meshlb.net.sockets import connect_tcp
+from meshlb.proxy.backend import Backend
+from meshlb.proxy.counters import ProxyCounters
+from meshlb.proxy.reactor import Reactor
+from meshlb.proxy.upstream import Upstream
+
+ATTEMPTS_MAX = 4
+"""Backends tried for one request; it bounds what a request can cost when all of them fail."""
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """Of one pool."""
+
+    def __init__(
+        self,
+        pool: PoolName,
+        *,
+        reactor: Reactor,
+        router: Router[Backend],
+        table: StickTable,
+        table_now: Callable[[], float],
+        parser: ResponseParser,
+        counters: ProxyCounters,
+        connect_timeout_s: float,
+        doubt: Callable[[Backend], None],
+    ) -> None:
+        """Wire a dispatcher; it owns nothing. `doubt` is told of each failed connect."""
+        self._pool = pool
+        self._reactor = reactor
+        self._router = router
+        self._table = table
+        self._table_now = table_now
+        self._parser = parser
+        self._counters = counters
+        self._connect_timeout_s = connect_timeout_s
+        self._doubt = doubt
+
+    async def obtain(self, decision: Decision[Backend], *, fresh: bool) -> Upstream:
+        """A connection to the backend of `decision`, or to the one that it moves to.
+
+        Args:
+            decision: updated in place: its backend, pin and cookie are true afterwards.
+            fresh: open a new connection even if an idle one is there.
+
+        Raises:
+            UpstreamError: status 503 where no backend is left to try, else that of the last
+                failure.
+        """
+        failed: dict[BackendName, UpstreamError] = {}
+        for _ in range(ATTEMPTS_MAX):
+            if decision.proposal is not None:
+                await self._claim(decision, failed)
+            backend = decision.backend
+            if backend is None:
+                break
+            upstream = None if fresh else backend.take_idle(must_be_quiet=True)
+            if upstream is not None:
+                return upstream
+            try:
+                return await self._connect(backend)
+            except UpstreamError as error:
+                failed[backend.name] = error
+                self._doubt(backend)
+                self._counters.redispatches += 1
+                self._router.redirect(decision, failed)
+        if failed:
+            raise next(reversed(failed.values()))
+        raise UpstreamError(503, "no backend is available")
+
+    async def _claim(
+        self, decision: Decision[Backend], failed: Mapping[BackendName, UpstreamError]
+    ) -> None:
+        """Let the cluster decide; go round a pin that this node cannot follow."""
+        proposal = decision.proposal
+        assert proposal is not None
+        pin = await self._table.claim(proposal)
+        self._router.settle(decision, pin, self._table_now())
+        if decision.backend is not None and decision.backend.name not in failed:
+            return
+        # The agreed backend is unusable from here; ask once more to move the key, and if the
+        # cluster insists (a minority may not move pins), serve this request from elsewhere.
+        self._router.redirect(decision, failed)
+        again = decision.proposal
+        if again is None:
+            return
+        pin = await self._table.claim(again)
+        self._router.settle(decision, pin, self._table_now())
+        if decision.backend is None or decision.backend.name in failed:
+            self._router.without_pin(decision, failed)
+
+    async def _connect(self, backend: Backend) -> Upstream:
+        self._counters.connects += 1
+        try:
+            sock = await connect_tcp(backend.address, timeout_s=self._connect_timeout_s)
+        except UpstreamError as error:
+            self._counters.connect_failures += 1
+            log.info(
+                "backend refused a connection",
+                pool=self._pool,
+                backend=backend.name,
+                reason=str(error),
+            )
+            raise
+        backend.connections += 1
+        return Upstream(self._reactor, sock, backend, self._parser)

@@ -1,0 +1,509 @@
+"""A client's connection: reads requests, has them decided, and writes the responses.
+
+Phases, and what ends them:
+
+    HEAD      waiting for, or collecting, a request head
+              → DECIDING (a claim or a connection is needed), EXCHANGE (neither is), LINGER (error)
+    DECIDING  a trio task claims and connects; the client is not read
+              → EXCHANGE, HEAD (an error answer that keeps the connection), LINGER
+    EXCHANGE  the request is with a backend; its body and the response stream, independently
+              → HEAD (keep-alive), DECIDING (retry), LINGER (early end), spent (tunnel)
+    LINGER    our last answer is out; what the client still sends is discarded for a while,
+              so that a reset cannot destroy the answer on its way
+
+Requests that a client pipelines wait in the buffer until the response before them is out.
+"""
+
+import enum
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from meshlb.core.http.answers import answer
+from meshlb.core.http.body import BodyError, ChunkedReader
+from meshlb.core.http.framing import BodyKind
+from meshlb.core.http.head import find_head_end
+from meshlb.core.http.request import RequestHead
+from meshlb.core.http.response import ResponseHead
+from meshlb.core.route import Decision
+from meshlb.core.sticky.cookie import set_cookie_line
+from meshlb.errors import DownstreamError, UpstreamError
+from meshlb.proxy.backend import Backend
+from meshlb.proxy.reactor import BROKEN, READ, WRITE
+from meshlb.proxy.stream import READ_BYTES, Stream
+from meshlb.proxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    from meshlb.proxy.frontend import Frontend
+
+log = structlog.get_logger()
+
+LINGER_S = 2.0
+LINGER_BYTES_MAX = 4 << 20
+"""How long, and for how many bytes, a refused client is listened to after its answer."""
+
+RETRY_AFTER_S = 1
+"""What a client is told to wait when no backend is available."""
+
+REPEATABLE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+"""Idempotent (RFC 9110 9.2.2): may be sent again when a reused connection breaks."""
+
+
+class Phase(enum.IntEnum):
+    """See the module's docstring."""
+
+    HEAD = 0
+    DECIDING = 1
+    EXCHANGE = 2
+    LINGER = 3
+
+
+class Downstream(Stream):
+    """One client of a `Frontend`.
+
+    Attributes:
+        client: the client's address as text.
+        method: of the request in hand.
+        wants_plain_body: the client speaks HTTP/1.0 and must not see chunks.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_decision",
+        "_ended",
+        "_frontend",
+        "_keep_alive",
+        "_left_bytes",
+        "_linger_bytes",
+        "_phase_since",
+        "_request",
+        "_scope",
+        "_uploading",
+        "_upstream",
+        "client",
+        "method",
+        "phase",
+        "wants_plain_body",
+    )
+
+    def __init__(self, frontend: "Frontend", sock: socket.socket, client: str) -> None:
+        """Own `sock`, a fresh connection from `client`; it joins the reactor at once."""
+        super().__init__(frontend.reactor, sock)
+        self.client = client.encode()
+        self.method = b""
+        self.phase = Phase.HEAD
+        self.wants_plain_body = False
+        self._frontend = frontend
+        self._buffer = b""
+        self._chunks: ChunkedReader | None = None
+        self._decision: Decision[Backend] | None = None
+        self._ended = False
+        self._keep_alive = True
+        self._left_bytes = 0
+        self._linger_bytes = 0
+        self._phase_since = self.progress_at
+        self._request: RequestHead | None = None
+        self._scope: trio.CancelScope | None = None
+        self._upstream: Upstream | None = None
+        self._uploading = False
+        self.open()
+        frontend.reactor.deadlines.add(self, self.progress_at + frontend.recheck_s)
+
+    # What the reactor calls
+
+    def on_event(self, event: int) -> None:
+        """Flush what waits, then read once."""
+        if event & WRITE:
+            self.flush()
+            if self.closed:
+                return
+        if event & READ:
+            self._read()
+        elif event & BROKEN:
+            self._lost()
+
+    def on_drained(self) -> None:
+        """The client has taken everything: the response flows on, or the next request may come."""
+        if self._upstream is not None:
+            self._upstream.watch_reading(True)
+        elif self.phase is Phase.HEAD:
+            self._next_request()
+        elif self.phase is Phase.LINGER:
+            self._linger()
+
+    def on_broken(self) -> None:
+        """The client is gone."""
+        self._lost()
+
+    def check_deadline(self, now: float) -> float | None:
+        """Cut what makes no progress; see `TimeoutSettings` for the time-outs."""
+        if not self.closed and now >= self._due_at():
+            self._expire()
+        return None if self.closed else min(self._due_at(), now + self._frontend.recheck_s)
+
+    def _due_at(self) -> float:
+        timeouts = self._frontend.timeouts
+        if self.phase is Phase.HEAD:
+            if self.backlog or not self._buffer:
+                return self.progress_at + timeouts.idle_s
+            return self._phase_since + timeouts.head_s
+        if self.phase is Phase.LINGER:
+            if self.backlog:
+                return max(self.progress_at, self._phase_since) + timeouts.idle_s
+            return self._phase_since + LINGER_S
+        upstream = self._upstream
+        if self.phase is Phase.DECIDING or upstream is None:
+            return float("inf")
+        progress_at = max(self.progress_at, upstream.progress_at, self._phase_since)
+        if self._uploading or upstream.answering or self.backlog:
+            return progress_at + timeouts.idle_s
+        return progress_at + self._frontend.response_timeout_s
+
+    def _expire(self) -> None:
+        upstream = self._upstream
+        if self.phase is Phase.HEAD:
+            if self._buffer and not self.backlog:
+                self._reject(DownstreamError(408, "the request head took too long"))
+            else:
+                self.close()
+        elif self.phase is Phase.LINGER or upstream is None:
+            self.close()
+        elif upstream.answering or self.backlog:
+            self.abort()
+        elif self._uploading and not upstream.backlog:
+            self._reject(DownstreamError(408, "the request body made no progress"))
+        else:
+            self.upstream_failed(upstream, UpstreamError(504, "the backend did not answer in time"))
+
+    # Reading the client
+
+    def _read(self) -> None:
+        try:
+            chunk = self._sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._lost()
+            return
+        if not chunk:
+            self._end()
+            return
+        self.progress_at = self._reactor.now
+        if self.phase is Phase.HEAD:
+            self._collect_head(chunk)
+        elif self.phase is Phase.EXCHANGE and self._uploading:
+            self._pass_upload(chunk)
+        elif self.phase is Phase.LINGER:
+            self._linger_bytes += len(chunk)
+            if self._linger_bytes > LINGER_BYTES_MAX:
+                self.close()
+        else:
+            self._buffer += chunk
+            self.watch_reading(False)
+
+    def _end(self) -> None:
+        """The client has sent its FIN; it may still read."""
+        self._ended = True
+        self.watch_reading(False)
+        if self.phase is Phase.LINGER or (self.phase is Phase.HEAD and not self.backlog):
+            self.close()
+        elif self._uploading:
+            self._lost()
+
+    def _lost(self) -> None:
+        """The client is gone, or its request can never be completed."""
+        self.abort()
+
+    def _collect_head(self, chunk: bytes) -> None:
+        scanned = len(self._buffer)
+        if scanned:
+            chunk = self._buffer + chunk
+        else:
+            self._phase_since = self._reactor.now
+        try:
+            end = find_head_end(chunk, limit=self._frontend.head_bytes_max, scanned=scanned)
+            if end < 0:
+                self._buffer = chunk
+                return
+            self._buffer = chunk[end:]
+            self._begin(chunk[:end])
+        except DownstreamError as error:
+            self._reject(error)
+
+    def _begin(self, head: bytes) -> None:
+        """A whole head is here: decide, and forward at once where nothing has to be awaited."""
+        frontend = self._frontend
+        request = frontend.parser.parse(head)
+        self._request = request
+        self.method = request.method
+        self.wants_plain_body = request.minor == 0
+        self._keep_alive = request.keep_alive
+        kind = request.body.kind
+        self._uploading = kind is not BodyKind.NONE
+        if self._uploading:
+            self._left_bytes = request.body.length
+            self._chunks = ChunkedReader() if kind is BodyKind.CHUNKED else None
+        client = self.client
+        if request.forwarded:
+            client = frontend.forwarding.origin(client, request)
+        self._decision = decision = frontend.router.route(request, client, frontend.table_now())
+        backend = decision.backend
+        if backend is not None and not request.websocket:
+            upstream = backend.take_idle(must_be_quiet=request.method not in REPEATABLE_METHODS)
+            if upstream is not None:
+                frontend.counters.pins_hit += decision.pin is not None
+                self._forward(upstream)
+                return
+        elif backend is None and decision.proposal is None:
+            self._answer(503)
+            return
+        self._decide(fresh=request.websocket)
+
+    def _decide(self, *, fresh: bool) -> None:
+        self.phase = Phase.DECIDING
+        self.watch_reading(False)
+        self._frontend.nursery.start_soon(self._decide_in_task, fresh)
+
+    async def _decide_in_task(self, fresh: bool) -> None:
+        decision = self._decision
+        assert decision is not None
+        with trio.CancelScope() as self._scope:
+            try:
+                upstream = await self._frontend.dispatcher.obtain(decision, fresh=fresh)
+            except UpstreamError as error:
+                if not self.closed:
+                    self._answer(error.status)
+                return
+            except Exception:
+                log.exception("a connection failed", listener=self._frontend.name)
+                self.abort()
+                return
+            if self.closed:
+                upstream.release(reusable=True)
+            else:
+                self._forward(upstream)
+        self._scope = None
+
+    # The request on its way
+
+    def _forward(self, upstream: Upstream) -> None:
+        """Send the head, and what has come of the body, to a connected upstream."""
+        request = self._request
+        assert request is not None
+        frontend = self._frontend
+        head = b"%b%b%b%b\r\n" % (
+            request.line,
+            request.forward,
+            frontend.forwarding.lines(self.client, request),
+            request.upgrade_forward,
+        )
+        self.phase = Phase.EXCHANGE
+        self._phase_since = self._reactor.now
+        self._upstream = upstream
+        upstream.begin(self, head)
+        if self._uploading and self._buffer:
+            chunk, self._buffer = self._buffer, b""
+            self._pass_upload(chunk)
+        elif not self._ended:
+            self.watch_reading(not self._buffer)
+
+    def _pass_upload(self, chunk: bytes) -> None:
+        upstream = self._upstream
+        assert upstream is not None
+        try:
+            if self._chunks is None:
+                consumed = min(len(chunk), self._left_bytes)
+                self._left_bytes -= consumed
+                self._uploading = self._left_bytes > 0
+            else:
+                consumed, ended = self._chunks.feed(chunk)
+                self._uploading = not ended
+        except BodyError as error:
+            self._reject(DownstreamError(400, str(error)))
+            return
+        self._buffer = chunk[consumed:]
+        self._phase_since = self._reactor.now
+        flowing = upstream.send(chunk[:consumed] if self._buffer else chunk)
+        if not self._ended:
+            self.watch_reading(flowing and not self._buffer)
+
+    def resume_upload(self) -> None:
+        """The backend takes more of the body."""
+        if self._uploading and not self._ended:
+            self.watch_reading(True)
+
+    def stop_upload(self) -> None:
+        """The backend will not take the rest of the body; it may be answering early."""
+        self.watch_reading(False)
+        self._keep_alive = False
+
+    # The response on its way
+
+    def interim(self, response: ResponseHead) -> None:
+        """Pass a 1xx head on; HTTP/1.0 knows none (RFC 9110 15.2)."""
+        if not self.wants_plain_body:
+            self.send(b"%b%b\r\n" % (response.line, response.forward))
+
+    def compose(self, response: ResponseHead) -> bytes:
+        """The head of the response as this client gets it."""
+        frontend = self._frontend
+        frontend.count_answer(response.status)
+        forward = response.forward
+        if response.body.kind is BodyKind.CLOSE:
+            self._keep_alive = False
+        elif self.wants_plain_body and response.body.kind is BodyKind.CHUNKED:
+            forward = forward.replace(b"Transfer-Encoding: chunked\r\n", b"")
+            self._keep_alive = False
+        if self._uploading or frontend.draining:
+            self._keep_alive = False
+        tail = b"\r\n"
+        if not self._keep_alive:
+            tail = b"Connection: close\r\n\r\n"
+        elif self.wants_plain_body:
+            tail = b"Connection: keep-alive\r\n\r\n"
+        return b"%b%b%b%b" % (response.line, forward, self._cookie_line(), tail)
+
+    def _cookie_line(self) -> bytes:
+        decision = self._decision
+        if decision is None or decision.cookie is None or decision.rule is None:
+            return b""
+        return set_cookie_line(decision.rule.name, decision.cookie, secure=self._frontend.secure)
+
+    def response_ended(self, upstream: Upstream, *, reusable: bool) -> None:
+        """The response is complete; go on with the next request where both sides can."""
+        self._upstream = None
+        early = self._uploading
+        upstream.release(reusable=reusable and not early)
+        if self.closed:
+            return
+        if not self._keep_alive or early:
+            self._linger()
+            return
+        self.phase = Phase.HEAD
+        self._phase_since = self.progress_at = self._reactor.now
+        if self._ended and not self._buffer:
+            self._linger()
+        elif not self.backlog:
+            self._next_request()
+
+    def _next_request(self) -> None:
+        """The connection is free: take up what was pipelined, and read on."""
+        if self._buffer:
+            chunk, self._buffer = self._buffer, b""
+            self._collect_head(chunk)
+        if self.phase is Phase.HEAD and not self.closed:
+            if self._ended:
+                self._linger()
+            else:
+                self.watch_reading(True)
+
+    def upstream_failed(self, upstream: Upstream, error: UpstreamError) -> None:
+        """The backend broke off, spoke nonsense or stayed silent: retry, answer, or break too."""
+        answering = upstream.answering
+        end_is_stated = upstream.states_end and not self.wants_plain_body
+        self._upstream = None
+        upstream.release(reusable=False)
+        if self.closed:
+            return
+        request = self._request
+        if answering and end_is_stated:
+            self._linger()
+        elif answering:
+            # Only a reset tells this client that what it has is not the whole response.
+            self.abort()
+        elif (
+            upstream.reused
+            and error.status == 502
+            and request is not None
+            and request.body.kind is BodyKind.NONE
+            and request.method in REPEATABLE_METHODS
+        ):
+            self._frontend.counters.retries += 1
+            self._decide(fresh=True)
+        else:
+            self._answer(error.status)
+
+    def switch(self, upstream: Upstream, response: ResponseHead, rest: bytes) -> None:
+        """The backend accepted the upgrade: from here on it is a tunnel."""
+        request = self._request
+        if request is None or not (request.websocket and response.websocket):
+            raise UpstreamError(502, "the backend switched to a protocol nobody asked for")
+        frontend = self._frontend
+        frontend.count_answer(101)
+        self._upstream = None
+        early, self._buffer = self._buffer, b""
+        self.send(
+            b"%b%b%bConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n%b"
+            % (response.line, response.forward, self._cookie_line(), rest)
+        )
+        if self.closed:
+            upstream.release(reusable=False)
+            return
+        if early:
+            upstream.send(early)
+        assert self._decision is not None
+        frontend.tunnel(self, upstream, upstream.backend, self._decision)
+
+    # Endings
+
+    def _answer(self, status: int) -> None:
+        """An answer of our own; it always ends the connection."""
+        frontend = self._frontend
+        frontend.count_answer(status)
+        self.send(
+            answer(
+                status,
+                close=True,
+                retry_after_s=RETRY_AFTER_S if status == 503 else None,
+                head_only=self.method == b"HEAD",
+            )
+        )
+        if not self.closed:
+            self._linger()
+
+    def _reject(self, error: DownstreamError) -> None:
+        """The request is at fault: answer, and let nothing that follows be taken for a request."""
+        self._frontend.count_malformed()
+        answering = self._upstream is not None and self._upstream.answering
+        self._drop_upstream()
+        if answering:
+            self.abort()
+        else:
+            self._answer(error.status)
+
+    def _linger(self) -> None:
+        """Nothing more will be said: close once the client has seen it all, or too long after."""
+        self.phase = Phase.LINGER
+        self._phase_since = self._reactor.now
+        self._buffer = b""
+        if not self._ended:
+            self.watch_reading(True)
+        if self.backlog:
+            return
+        if self._ended:
+            self.close()
+        else:
+            self.shutdown_writing()
+            self._reactor.deadlines.add(self, self._phase_since + LINGER_S)
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.release(reusable=False)
+
+    def drain(self) -> None:
+        """The node is leaving: close now if nothing is in progress, else after the response."""
+        if self.phase is Phase.HEAD and not self._buffer and not self.backlog:
+            self.close()
+
+    def close(self) -> None:
+        """Close, giving back whatever the exchange held."""
+        if not self.closed:
+            super().close()
+            self._frontend.forget(self)
+            self._drop_upstream()
+            if self._scope is not None:
+                self._scope.cancel()

@@ -1,0 +1,213 @@
+"""A listener at run time: accepts clients, and is what they all share.
+
+It accepts in the reactor, a bounded number at a time. At its limit, or out of descriptors, it
+stops accepting for a moment and leaves the newcomers in the kernel's queue: a client that waits
+is better off than one that is refused, and better than a node that falls over.
+"""
+
+import errno
+import socket
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from meshlb.config.schema import ListenerSettings
+from meshlb.core.http.forwarding import Forwarding
+from meshlb.core.http.request import RequestParser
+from meshlb.core.route import Decision
+from meshlb.errors import ListenError
+from meshlb.model import Address
+from meshlb.net.sockets import BACKLOG_CONNECTIONS, bind_tcp, describe, no_delay
+from meshlb.proxy.backend import Backend
+from meshlb.proxy.counters import ListenerCounters, ProxyCounters
+from meshlb.proxy.downstream import Downstream
+from meshlb.proxy.passage import Passage
+from meshlb.proxy.pool import Pool
+from meshlb.proxy.reactor import READ, Reactor
+from meshlb.proxy.stream import Stream
+from meshlb.proxy.tunnels import Tunnels
+
+ACCEPTS_PER_EVENT_MAX = 64
+ACCEPT_PAUSE_S = 0.1
+RECHECK_S_MAX = 5.0
+"""Connections are asked for their time-outs at least so often."""
+
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+log = structlog.get_logger()
+
+
+class Frontend:
+    """The run-time side of one `[[listener]]`.
+
+    Attributes:
+        draining: no new clients, and no further request from the old ones.
+        recheck_s: how often a connection is asked for its time-outs; the shortest of them.
+    """
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        pool: Pool,
+        *,
+        reactor: Reactor,
+        tunnels: Tunnels,
+        nursery: trio.Nursery,
+        table_now: Callable[[], float],
+        counters: ProxyCounters,
+    ) -> None:
+        """Wire a listener; `bind` and `listen` open its socket."""
+        self.name = settings.name
+        self.reactor = reactor
+        self.tunnels = tunnels
+        self.nursery = nursery
+        self.table_now = table_now
+        self.counters = counters
+        self.tally = counters.listeners.setdefault(settings.name, ListenerCounters())
+        self.timeouts = settings.timeouts
+        self.response_timeout_s = pool.settings.response_timeout_s
+        self.recheck_s = min(
+            RECHECK_S_MAX,
+            settings.timeouts.head_s,
+            settings.timeouts.idle_s,
+            pool.settings.response_timeout_s,
+        )
+        self.head_bytes_max = settings.max_head_bytes
+        self.parser = RequestParser(
+            head_bytes_max=settings.max_head_bytes,
+            drop_cookie=pool.cookie_name.encode() if pool.cookie_name else None,
+        )
+        self.forwarding = Forwarding(settings.trusted_proxies)
+        self.secure = False
+        self.router = pool.router
+        self.dispatcher = pool.dispatcher
+        self.draining = False
+        self._settings = settings
+        self._clients: set[Stream] = set()
+        self._sock: socket.socket | None = None
+        self._paused = False
+        self._emptied = trio.Event()
+        self._emptied.set()
+
+    def bind(self) -> Address:
+        """Take the address; returns it, for its port may have been 0. Clients are refused yet.
+
+        Raises:
+            ListenError: the address cannot be bound.
+        """
+        self._sock = bind_tcp(self._settings.bind)
+        host, port = self._sock.getsockname()[:2]
+        return Address(host, port)
+
+    def listen(self) -> None:
+        """Accept from now on.
+
+        Raises:
+            ListenError: somebody else listens on the address after all.
+        """
+        assert self._sock is not None
+        try:
+            self._sock.listen(BACKLOG_CONNECTIONS)
+        except OSError as error:
+            raise ListenError(
+                f"cannot listen on {self._settings.bind}: {describe(error)}"
+            ) from error
+        self.reactor.register(self._sock.fileno(), self._accept)
+
+    def _accept(self, event: int) -> None:
+        for _ in range(ACCEPTS_PER_EVENT_MAX):
+            if self._sock is None:
+                return
+            if len(self._clients) >= self._settings.max_connections:
+                self._pause("the limit of connections is reached")
+                return
+            try:
+                sock, peer = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    self._pause("the node is out of descriptors or memory")
+                    return
+                continue
+            sock.setblocking(False)
+            no_delay(sock)
+            self._welcome(sock, peer[0])
+
+    def _welcome(self, sock: socket.socket, client: str) -> None:
+        self.tally.accepted += 1
+        if not self._clients:
+            self._emptied = trio.Event()
+        if self._settings.protocol == "http":
+            self._clients.add(Downstream(self, sock, client))
+        else:
+            self._clients.add(Passage(self, sock, client))
+        self.tally.connections = len(self._clients)
+
+    def _pause(self, reason: str) -> None:
+        """Stop accepting for a moment."""
+        if not self._paused and self._sock is not None:
+            self._paused = True
+            self.tally.pauses += 1
+            log.warning("listener pauses", listener=self.name, reason=reason)
+            self.reactor.watch(self._sock.fileno(), 0)
+            self.reactor.deadlines.add(self, self.reactor.now + ACCEPT_PAUSE_S)
+
+    def check_deadline(self, now: float) -> float | None:
+        """The end of a pause."""
+        if self._sock is not None:
+            if len(self._clients) >= self._settings.max_connections:
+                return now + ACCEPT_PAUSE_S
+            self.reactor.watch(self._sock.fileno(), READ)
+        self._paused = False
+        return None
+
+    def abort(self) -> None:
+        """The reactor's last resort: the listening socket failed."""
+        self.stop_accepting()
+
+    def count_answer(self, status: int) -> None:
+        """An answer with `status` goes to a client."""
+        self.tally.answered[status // 100] += 1
+
+    def count_malformed(self) -> None:
+        """A request was refused because of its syntax or size."""
+        self.tally.malformed += 1
+
+    def tunnel(
+        self, client: Stream, upstream: Stream, backend: Backend, decision: Decision[Backend]
+    ) -> None:
+        """From here on the bytes of `client` and `upstream` are a tunnel's."""
+        self.tunnels.start(client, upstream, backend, decision, idle_s=self.timeouts.tunnel_idle_s)
+        self.forget(client)
+
+    def forget(self, client: Stream) -> None:
+        """The client's connection has ended, or is a tunnel's now."""
+        self._clients.discard(client)
+        self.tally.connections = len(self._clients)
+        if not self._clients:
+            self._emptied.set()
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; clients that are connected stay."""
+        if self._sock is not None:
+            self.reactor.unregister(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+    def drain(self) -> None:
+        """Stop accepting, and let each client go after the response in progress."""
+        self.draining = True
+        self.stop_accepting()
+        for client in list(self._clients):
+            client.drain()
+
+    async def wait_empty(self) -> None:
+        """Return when no client is left that is not a tunnel."""
+        await self._emptied.wait()
+
+    def close_all(self) -> None:
+        """Close every client's connection, whatever it is doing."""
+        for client in list(self._clients):
+            client.close()

@@ -1,0 +1,63 @@
+"""A client of a TCP listener: decided once, then a tunnel.
+
+Its bytes are not read before the backend is connected, so nothing has to be buffered.
+"""
+
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from meshlb.errors import UpstreamError
+from meshlb.proxy.stream import Stream
+
+if TYPE_CHECKING:
+    from meshlb.proxy.frontend import Frontend
+
+log = structlog.get_logger()
+
+
+class Passage(Stream):
+    """One client of a TCP `Frontend`, until its tunnel starts."""
+
+    __slots__ = ("_client", "_frontend", "_scope")
+
+    def __init__(self, frontend: "Frontend", sock: socket.socket, client: str) -> None:
+        """Own `sock`; start deciding at once."""
+        super().__init__(frontend.reactor, sock)
+        self._client = client.encode()
+        self._frontend = frontend
+        self._scope = trio.CancelScope()
+        self.open(0)
+        frontend.nursery.start_soon(self._decide)
+
+    def on_event(self, event: int) -> None:
+        """Nothing is read yet, so this is the client breaking off."""
+        self.abort()
+
+    async def _decide(self) -> None:
+        frontend = self._frontend
+        with self._scope:
+            try:
+                decision = frontend.router.route(None, self._client, frontend.table_now())
+                upstream = await frontend.dispatcher.obtain(decision, fresh=True)
+            except UpstreamError as error:
+                log.info("no backend for a connection", listener=frontend.name, reason=str(error))
+                self.abort()
+                return
+            except Exception:
+                log.exception("a connection failed", listener=frontend.name)
+                self.abort()
+                return
+            if self.closed:
+                upstream.release(reusable=False)
+            else:
+                frontend.tunnel(self, upstream, upstream.backend, decision)
+
+    def close(self) -> None:
+        """Close, and stop deciding."""
+        if not self.closed:
+            super().close()
+            self._frontend.forget(self)
+            self._scope.cancel()

@@ -1,0 +1,93 @@
+"""A pool at run time: its backends, its router and dispatcher, built from the settings."""
+
+import os
+from collections.abc import Callable
+
+from meshlb.config.schema import PoolSettings
+from meshlb.core.balance.policy import policy_named
+from meshlb.core.http.response import ResponseParser
+from meshlb.core.route import Router
+from meshlb.core.sticky.cookie import CookieSealer
+from meshlb.core.sticky.extract import KeyRule
+from meshlb.core.sticky.table import StickTable
+from meshlb.model import BackendName, KeySource, PoolName
+from meshlb.proxy.backend import Backend
+from meshlb.proxy.counters import ProxyCounters
+from meshlb.proxy.dispatcher import Dispatcher
+from meshlb.proxy.reactor import Reactor
+
+RESPONSE_HEAD_BYTES_MAX = 128 << 10
+"""A backend's response head; a larger one is answered with 502."""
+
+
+class Pool:
+    """Backends that serve the same application.
+
+    Attributes:
+        backends: by name, in the order of the configuration.
+        cookie_name: of the load-balancer cookie; None where no rule sets one.
+    """
+
+    def __init__(
+        self,
+        name: PoolName,
+        settings: PoolSettings,
+        *,
+        reactor: Reactor,
+        table: StickTable,
+        table_now: Callable[[], float],
+        cookie_secrets: tuple[bytes, ...],
+        key_secret: bytes,
+        counters: ProxyCounters,
+        doubt: Callable[[Backend], None],
+    ) -> None:
+        """Build a pool.
+
+        Args:
+            name: its name; part of every session key.
+            settings: from the configuration.
+            reactor: moves the bytes.
+            table: the stick table.
+            table_now: the table's clock, in seconds.
+            cookie_secrets: the first seals load-balancer cookies, all open them.
+            key_secret: keys the hash of session keys.
+            counters: of the process.
+            doubt: called with a backend to which a connect failed.
+        """
+        self.name = name
+        self.settings = settings
+        self.backends = {b.name: Backend(b) for b in settings.backends}
+        rules = [
+            KeyRule(by=s.by, name=s.key_name, ttl_s=s.ttl_s, max_age_s=s.max_age_s)
+            for s in settings.sticky
+        ]
+        self.rules = rules
+        self.cookie_name = next((r.name for r in rules if r.by is KeySource.COOKIE), None)
+        sealer = None
+        if self.cookie_name is not None:
+            sealer = CookieSealer(cookie_secrets, pool=name, name=self.cookie_name)
+        self.router: Router[Backend] = Router(
+            name,
+            rules=rules,
+            backends=self.backends,
+            policy=policy_named(settings.balance),
+            table=table,
+            sealer=sealer,
+            key_secret=key_secret,
+            draw=os.urandom,
+        )
+        self.dispatcher = Dispatcher(
+            name,
+            reactor=reactor,
+            router=self.router,
+            table=table,
+            table_now=table_now,
+            parser=ResponseParser(head_bytes_max=RESPONSE_HEAD_BYTES_MAX),
+            counters=counters,
+            connect_timeout_s=settings.connect_timeout_s,
+            doubt=doubt,
+        )
+
+    def backend(self, name: BackendName) -> Backend | None:
+        """The backend of that name."""
+        return self.backends.get(name)
