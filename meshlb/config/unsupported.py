@@ -14,6 +14,7 @@ from meshlb.config.faults import show_value
 from meshlb.config.kinds import Kind
 from meshlb.config.paths import Place
 from meshlb.config.schema import Settings
+from meshlb.model import KeySource
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,11 @@ UNSUPPORTED: Final = (
     Unsupported("listener.*.protocol", "another protocol than http", ("http",)),
     Unsupported("listener.*.tls", "TLS"),
     Unsupported("listener.*.proxy_protocol", "the PROXY protocol", (False,)),
-    Unsupported("pool.*.balance", "this way of balancing", ("round-robin", "rendezvous")),
-    Unsupported("pool.*.sticky.*.by", "this source of keys", ("cookie", "header", "source-ip")),
+    Unsupported(
+        "pool.*.sticky.*.by",
+        "session keys from SOAP headers",
+        tuple(source for source in KeySource if source is not KeySource.SOAP),
+    ),
 )
 
 
