@@ -23,7 +23,7 @@ class DataPlane:
 
     Attributes:
         pools: by name.
-        listening: clients are accepted.
+        accepting: set once clients are accepted.
         addresses: of the listeners, by name, once they are bound.
         counters: for the metrics.
     """
@@ -68,7 +68,7 @@ class DataPlane:
         self._prober = Prober(list(self.pools.values()))
         self._frontends: list[Frontend] = []
         self.addresses: dict[str, Address] = {}
-        self.listening = False
+        self.accepting = trio.Event()
         self.draining = False
 
     async def run(
@@ -107,7 +107,7 @@ class DataPlane:
                 await may_listen.wait()
                 for frontend in self._frontends:
                     frontend.listen()
-                self.listening = True
+                self.accepting.set()
         finally:
             self._close()
 

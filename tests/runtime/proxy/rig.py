@@ -114,8 +114,7 @@ async def running(
 
     async with trio.open_nursery() as nursery:
         await nursery.start(run)
-        while not plane.listening:
-            await trio.sleep(0.001)
+        await plane.accepting.wait()
         with trio.fail_after(30):
             yield Rig(plane, table)
         nursery.cancel_scope.cancel()
