@@ -1,8 +1,6 @@
 """Membership: who is in the cluster and who is thought to be alive (SWIM with Lifeguard)."""
 
 from meshlb.core.swim.events import (
-    CLUSTER_FULL,
-    NAME_IN_USE,
     Contact,
     DatagramReceived,
     Effect,
@@ -22,10 +20,8 @@ from meshlb.core.swim.membership import Membership
 from meshlb.core.swim.timings import LAN, LOCAL, PROFILES, WAN, Timings
 
 __all__ = [
-    "CLUSTER_FULL",
     "LAN",
     "LOCAL",
-    "NAME_IN_USE",
     "PROFILES",
     "WAN",
     "Contact",

@@ -5,17 +5,11 @@ Spec: protocol/spec/membership.md, "Interface".
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 from meshlb.core.swim.member import Member
 from meshlb.model import Address, BootId, MemberState, NodeName
+from meshlb.wire.handshake import Refusal
 from meshlb.wire.messages import Message
-
-NAME_IN_USE: Final = "name-in-use"
-"""Refusal: a live member of that name is at another address."""
-
-CLUSTER_FULL: Final = "cluster-full"
-"""Refusal: the view holds as many members as it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +113,10 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """`peer` was refused, or told us that we are; `reason` is NAME_IN_USE or CLUSTER_FULL."""
+    """`peer` was refused, or told us that we are: NAME_TAKEN or CLUSTER_FULL."""
 
     peer: NodeName
-    reason: str
+    reason: Refusal
 
 
 Effect = SendDatagram | SendStream | MemberChanged | ViewChanged | Contact | Refused

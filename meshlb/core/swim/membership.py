@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 from meshlb.core.swim.broadcast import SizeOf, size_bound_bytes
 from meshlb.core.swim.contact import Contacts
 from meshlb.core.swim.events import (
-    CLUSTER_FULL,
-    NAME_IN_USE,
     Contact,
     DatagramReceived,
     Effect,
@@ -38,6 +36,7 @@ from meshlb.core.swim.suspicion import Suspicions
 from meshlb.core.swim.timings import Timings
 from meshlb.core.swim.view import Change, Ownership, View
 from meshlb.model import Address, BootId, MemberState, NodeName
+from meshlb.wire.handshake import Refusal
 from meshlb.wire.messages import Ack, MemberUpdate, Message, Nack, Ping, PingRequest, PushPull
 
 if TYPE_CHECKING:
@@ -128,13 +127,15 @@ class Membership:
         """Every known member in any state, this node first."""
         return self._view.all()
 
-    def refusal(self, *, name: NodeName, boot_id: BootId, address: Address) -> str | None:
+    def refusal(self, *, name: NodeName, boot_id: BootId, address: Address) -> Refusal | None:
         """Why a handshake from such a node must be refused; None where it need not."""
+        if name == self._name:
+            return Refusal.SELF if boot_id == self.me.boot_id else Refusal.NAME_TAKEN
         known = self._view.get(name)
-        if known is None or boot_id == known.boot_id:
-            return None
-        contested = known.is_live and address != known.address
-        return NAME_IN_USE if contested or name == self._name else None
+        if known is None:
+            return None if self._view.has_room() else Refusal.CLUSTER_FULL
+        contested = known.is_live and boot_id != known.boot_id and address != known.address
+        return Refusal.NAME_TAKEN if contested else None
 
     # The machine.
 
@@ -235,7 +236,7 @@ class Membership:
     ) -> None:
         if path.peer == self._name:
             if boot_id not in (None, self.me.boot_id):
-                self._outbox.emit(Refused(path.peer, NAME_IN_USE))
+                self._outbox.emit(Refused(path.peer, Refusal.NAME_TAKEN))
             return
         known = self._view.get(path.peer)
         if known is not None:
@@ -279,14 +280,14 @@ class Membership:
         first_hand = told.name == path.peer
         if known is not None and is_contested(known, told):
             if first_hand:
-                self._outbox.emit(Refused(told.name, NAME_IN_USE))
+                self._outbox.emit(Refused(told.name, Refusal.NAME_TAKEN))
                 self._outbox.answer(path, known.update())
             return
         told = self._tempered(told, known)
         change = self._apply(told, now)
         if change.after is None:
             if first_hand:
-                self._outbox.emit(Refused(told.name, CLUSTER_FULL))
+                self._outbox.emit(Refused(told.name, Refusal.CLUSTER_FULL))
         elif change.outcome is Outcome.CONFIRMED:
             if self._suspicions.accuse(told.name, told.reporter, now):
                 self._outbox.gossip(told)
@@ -319,7 +320,7 @@ class Membership:
         me = self.me
         earlier_boot = told.boot_id != me.boot_id
         if earlier_boot and told.address != me.address and told.state <= MemberState.SUSPECT:
-            self._outbox.emit(Refused(path.peer, NAME_IN_USE))
+            self._outbox.emit(Refused(path.peer, Refusal.NAME_TAKEN))
             return
         if not earlier_boot and told.state is MemberState.ALIVE:
             return

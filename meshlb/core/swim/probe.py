@@ -32,12 +32,18 @@ HELPERS_MAX: Final = 3
 
 
 class Rotation:
-    """Whose turn it is. Bounded by the view: each name is in it once."""
+    """Whose turn it is. Bounded by the view: each name is in it once.
+
+    From round to round the two halves of the order are shuffled each by itself. A member then
+    waits at most one and a half rounds for its next turn; if the whole were shuffled, two, and
+    the slowest detections are those that wait longest.
+    """
 
     def __init__(self, rng: "Random") -> None:
         self._rng = rng
         self._urgent: dict[NodeName, None] = {}
-        self._round: list[NodeName] = []
+        self._order: list[NodeName] = []
+        self._turn = 0
 
     def hasten(self, name: NodeName) -> None:
         """Let `name` be next, after those that were hastened before it."""
@@ -45,29 +51,36 @@ class Rotation:
 
     def insert(self, name: NodeName) -> None:
         """Give a new member a random place in what is left of this round."""
-        if name not in self._round:
-            self._round.insert(self._rng.randint(0, len(self._round)), name)
+        if name not in self._order:
+            self._order.insert(self._rng.randint(self._turn, len(self._order)), name)
 
     def next(self, view: View) -> Member | None:
         """The live member whose turn it is; None where there is no other."""
         while self._urgent:
             name = next(iter(self._urgent))
             del self._urgent[name]
-            if (member := self._live(view, name)) is not None:
+            if (member := _live(view, name)) is not None:
                 return member
-        while self._round:
-            if (member := self._live(view, self._round.pop())) is not None:
-                return member
-        others = view.others(MemberState.ALIVE, MemberState.SUSPECT)
-        if not others:
-            return None
-        self._rng.shuffle(others)
-        self._round = [member.name for member in others[1:]]
-        return others[0]
+        for _ in range(2):
+            while self._turn < len(self._order):
+                self._turn += 1
+                if (member := _live(view, self._order[self._turn - 1])) is not None:
+                    return member
+            self._begin_round(view)
+        return None
 
-    def _live(self, view: View, name: NodeName) -> Member | None:
-        member = view.get(name)
-        return member if member is not None and member.is_live else None
+    def _begin_round(self, view: View) -> None:
+        live = [name for name in self._order if _live(view, name)]
+        middle = len(live) // 2
+        first, second = live[:middle], live[middle:]
+        self._rng.shuffle(first)
+        self._rng.shuffle(second)
+        self._order, self._turn = first + second, 0
+
+
+def _live(view: View, name: NodeName) -> Member | None:
+    member = view.get(name)
+    return member if member is not None and member.is_live else None
 
 
 @dataclass(slots=True)

@@ -79,7 +79,7 @@ class Timings:
 
 
 LAN: Final = Timings(
-    probe_interval_s=0.4,
+    probe_interval_s=0.35,
     ping_timeout_s=0.15,
     suspicion_s=2.0,
     suspicion_stretch=3.0,

@@ -101,6 +101,10 @@ class View:
             quorate=2 * self.live_count() > counted,
         )
 
+    def has_room(self) -> bool:
+        """Whether a newcomer fits, if need be in place of one that is gone."""
+        return len(self._members) < MEMBERS_MAX or self.live_count() < len(self._members)
+
     def _make_room(self) -> bool:
         if len(self._members) < MEMBERS_MAX:
             return True

@@ -1,0 +1,308 @@
+"""A small deterministic simulator of claims: the real machines, a heap of deliveries, one seed.
+
+Each node has a claim machine, a dict for a store and a replication log. Links are ordered and
+delay each message at random; a crash cuts every link of the node at a random place. Membership
+is a script of views that every node adopts in order, each at its own time.
+
+What is checked, at each answer and at the end, is what design §8 calls invariants 3, 4 and 5.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from meshlb.core.sticky.claims import ClaimMachine
+from meshlb.core.sticky.events import (
+    ClaimDone,
+    ClaimStarted,
+    Effect,
+    PeerConnected,
+    PeerFed,
+    PeerLost,
+    PeerMessage,
+    PeerWord,
+    Send,
+    Stored,
+    ViewChanged,
+)
+from meshlb.core.sticky.log import ReplicationLog
+from meshlb.core.sticky.pin import Pin, Proposal
+from meshlb.model import BackendName, BootId, KeySource, NodeName, PoolName, SessionKey
+from meshlb.wire.messages import Rank
+
+START = 1_700_000_000.0
+BACKENDS = ("s1", "s2", "s3", "s4")
+
+
+class DictStore(dict[SessionKey, Pin]):
+    def put(self, key: SessionKey, pin: Pin) -> None:
+        self[key] = pin
+
+
+@dataclass
+class Node:
+    name: NodeName
+    machine: ClaimMachine
+    store: DictStore
+    log: ReplicationLog
+    is_down: bool = False
+    links: set[NodeName] = field(default_factory=set)
+    timer_at: float | None = None
+
+
+@dataclass
+class Findings:
+    """What must not happen."""
+
+    conflicts: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    unequal: list[str] = field(default_factory=list)
+    unanswered: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.conflicts or self.lost or self.unequal or self.unanswered)
+
+
+class ClaimsSim:
+    """One run of one seed."""
+
+    def __init__(self, seed: int, *, nodes: int) -> None:
+        self.seed = seed
+        self.now = START
+        self._random = random.Random(seed)
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._ties = 0
+        self._arrivals: dict[tuple[NodeName, NodeName], float] = {}
+        self._cuts: dict[tuple[NodeName, NodeName], float] = {}
+        self._slow = self._random.choice([0.001, 0.005, 0.05])
+        self.nodes: dict[NodeName, Node] = {}
+        self._answers: dict[tuple[SessionKey, int], set[str]] = {}
+        self._tokens = 0
+        self._open_tokens: dict[int, tuple[NodeName, SessionKey]] = {}
+        self.outcomes: dict[str, int] = {}
+        self.findings = Findings()
+        self.owners: tuple[NodeName, ...] = tuple(NodeName(f"n{i}") for i in range(nodes))
+        for name in self.owners:
+            self._add(name)
+        for name in self.owners:
+            for other in self.owners:
+                if name < other:
+                    self._connect(name, other)
+        self._view_id = 0
+        self.change_view(self.owners)
+
+    # The world ---------------------------------------------------------------------------
+
+    def at(self, delay: float, action: Callable[[], None]) -> None:
+        self._ties += 1
+        heapq.heappush(self._heap, (self.now + delay, self._ties, action))
+
+    def run(self, until: float) -> None:
+        while self._heap and self._heap[0][0] <= START + until:
+            self.now, _, action = heapq.heappop(self._heap)
+            action()
+        self.now = START + until
+
+    def _add(self, name: NodeName) -> Node:
+        store = DictStore()
+        boot_id = BootId(self._random.getrandbits(64))
+        node = Node(name, ClaimMachine(name, store), store, ReplicationLog(boot_id))
+        self.nodes[name] = node
+        return node
+
+    def _connect(self, one: NodeName, other: NodeName) -> None:
+        for here, there in ((one, other), (other, one)):
+            node = self.nodes[here]
+            node.links.add(there)
+            self._tell(node, PeerConnected(there))
+        for here, there in ((one, other), (other, one)):
+            node = self.nodes[here]
+            node.log.open(there, 0, 0)
+            self._flush(node, there)
+            self._tell(node, PeerFed(there))
+
+    def _tell(self, node: Node, event: object) -> None:
+        if not node.is_down:
+            self._carry_out(node, node.machine.receive(event, self.now))  # type: ignore[arg-type]  # any event
+
+    def _carry_out(self, node: Node, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Stored):
+                node.log.append(effect.key, effect.pin)
+                for peer in sorted(node.links):
+                    self._flush(node, peer)
+            elif isinstance(effect, Send):
+                self._send(node.name, effect.peer, effect.message)
+            else:
+                self._answered(node, effect)
+        self._set_timer(node)
+
+    def _flush(self, node: Node, peer: NodeName) -> None:
+        while (delta := node.log.next_delta(peer, self.now)) is not None:
+            self._send(node.name, peer, delta)
+
+    def _send(self, sender: NodeName, to: NodeName, message: PeerWord) -> None:
+        if to not in self.nodes[sender].links:
+            return
+        link = (sender, to)
+        delay = self._random.expovariate(1 / self._slow)
+        arrival = max(self.now + delay, self._arrivals.get(link, 0.0))
+        self._arrivals[link] = arrival
+
+        def deliver() -> None:
+            if arrival <= self._cuts.get(link, float("inf")):
+                self._tell(self.nodes[to], PeerMessage(sender, message))
+
+        self.at(arrival - self.now, deliver)
+
+    def _set_timer(self, node: Node) -> None:
+        deadline = node.machine.next_deadline()
+        if deadline is None or (node.timer_at is not None and node.timer_at <= deadline):
+            return
+        node.timer_at = deadline
+
+        def ring() -> None:
+            if node.timer_at == deadline and not node.is_down:
+                node.timer_at = None
+                self._carry_out(node, node.machine.handle_timer(self.now))
+
+        self.at(max(0.0, deadline - self.now), ring)
+
+    # What the script may do --------------------------------------------------------------
+
+    def claim(self, name: NodeName, key: SessionKey, *, move: bool = False) -> None:
+        node = self.nodes[name]
+        if node.is_down:
+            return
+        pin = node.machine.replica.look_up(key, self.now)
+        if pin is not None and not move:
+            self._note_answer(name, key, pin)
+            return
+        backend = BackendName(self._random.choice(BACKENDS))
+        moved: tuple[BackendName, int] = (BackendName(""), 0)
+        if pin is not None:
+            moved = (pin.backend, pin.epoch)
+        self._tokens += 1
+        self._open_tokens[self._tokens] = (name, key)
+        proposal = Proposal(key, PoolName("app"), backend, KeySource.HEADER, 1_200.0, None, *moved)
+        self._tell(node, ClaimStarted(self._tokens, proposal))
+
+    def change_view(self, owners: tuple[NodeName, ...]) -> None:
+        """A new view, adopted by each node in its own time, later ones after earlier ones."""
+        self.owners = owners
+        self._view_id += 1
+        view = ViewChanged(tuple(sorted(owners)), self._view_id, quorate=True)
+        for name in sorted(self.nodes):
+            if not self.nodes[name].is_down:
+                self._deliver_view(name, view)
+
+    def _deliver_view(self, name: NodeName, view: ViewChanged) -> None:
+        link = (NodeName("view"), name)
+        arrival = max(self.now + self._random.random() * 0.3, self._arrivals.get(link, 0.0))
+        self._arrivals[link] = arrival
+        self.at(arrival - self.now, lambda: self._tell(self.nodes[name], view))
+
+    def crash(self, name: NodeName) -> None:
+        """The node stops; what it sent last arrives at some peers and not at others."""
+        node = self.nodes[name]
+        node.is_down = True
+        for peer in sorted(node.links):
+            self._cuts[name, peer] = self.now + self._random.random() * self._slow
+            self.nodes[peer].links.discard(name)
+            self.at(
+                self._random.random() * 0.1,
+                lambda p=peer: self._tell(self.nodes[p], PeerLost(name)),
+            )
+        for token in [t for t, (asker, _) in self._open_tokens.items() if asker == name]:
+            del self._open_tokens[token]
+
+    def join(self, name: NodeName) -> None:
+        self._add(name)
+        for other in sorted(self.nodes):
+            if other != name and not self.nodes[other].is_down:
+                self._connect(other, name)
+
+    # What must hold ----------------------------------------------------------------------
+
+    def _answered(self, node: Node, done: ClaimDone) -> None:
+        _, key = self._open_tokens.pop(done.token)
+        self.outcomes[done.outcome] = self.outcomes.get(done.outcome, 0) + 1
+        self._note_answer(node.name, key, done.pin)
+
+    def _note_answer(self, name: NodeName, key: SessionKey, pin: Pin) -> None:
+        if pin.rank is not Rank.QUORATE:
+            return
+        backends = self._answers.setdefault((key, pin.epoch), set())
+        backends.add(pin.backend)
+        if len(backends) > 1:
+            self.findings.conflicts.append(
+                f"{self.now - START:.3f} {name}: {key[:2].hex()} epoch {pin.epoch} has {backends}"
+            )
+
+    def finish(self) -> Findings:
+        """Check what has to hold once all is quiet."""
+        self.findings.unanswered = len(self._open_tokens)
+        live = [node for node in self.nodes.values() if not node.is_down]
+        for key, epoch in self._answers:
+            for node in live:
+                pin = node.store.get(key)
+                if pin is None or pin.epoch < epoch:
+                    self.findings.lost.append(f"{node.name}: {key[:2].hex()} epoch {epoch}")
+        tables = [
+            {key: (pin.epoch, pin.backend, pin.rank) for key, pin in node.store.items()}
+            for node in live
+        ]
+        for node, table in zip(live, tables, strict=True):
+            if table != tables[0]:
+                different = {
+                    k for k in table.keys() | tables[0].keys() if table.get(k) != tables[0].get(k)
+                }
+                self.findings.unequal.append(f"{node.name}: {len(different)} keys")
+        return self.findings
+
+
+def run_seed(seed: int, *, keys: int = 12) -> ClaimsSim:
+    """Claims from all nodes at once, while a node crashes, one joins and one leaves."""
+    sim = ClaimsSim(seed, nodes=3 + seed % 3)
+    script = random.Random(seed + 1_000_000)
+    names = [SessionKey(script.randbytes(16)) for _ in range(keys)]
+
+    def storm() -> None:
+        for key in names:
+            for name in sorted(sim.nodes):
+                if script.random() < 0.8:
+                    move = script.random() < 0.1
+                    sim.at(
+                        script.random() * 0.1,
+                        lambda n=name, k=key, m=move: sim.claim(n, k, move=m),
+                    )
+
+    def crash() -> None:
+        victim = script.choice(sorted(sim.owners))
+        sim.crash(victim)
+        rest = lambda: sim.change_view(tuple(n for n in sim.owners if n != victim))  # noqa: E731  # short
+        sim.at(script.random() * 0.6, rest)
+
+    def leave() -> None:
+        alive = [name for name in sorted(sim.owners) if not sim.nodes[name].is_down]
+        if len(alive) > 2:
+            goer = script.choice(alive)
+            sim.change_view(tuple(n for n in sim.owners if n != goer))
+
+    def join() -> None:
+        name = NodeName(f"j{len(sim.nodes)}")
+        sim.join(name)
+        sim.at(0.5, lambda: sim.change_view((*sim.owners, name)))
+
+    for when in (0.35, 0.7, 1.0, 1.3, 1.6, 2.0):
+        sim.at(when, storm)
+        names_new = [SessionKey(script.randbytes(16)) for _ in range(keys)]
+        sim.at(when + 0.01, lambda new=names_new: names.__setitem__(slice(None), new))
+    faults = [join, join, crash, leave]
+    for fault in faults:
+        if script.random() < 0.7:
+            sim.at(0.4 + script.random() * 1.4, fault)
+    sim.run(12.0)
+    sim.finish()
+    return sim
