@@ -1,4 +1,4 @@
-"""Weighted least connections: the one with most room for its weight, in turn among equals.
+"""Weighted least connections: the fewest for its weight; among equals, in turn by weight.
 
 Counts what this node sends; other nodes' connections are not known here.
 """
@@ -18,15 +18,15 @@ class LeastConnections:
         self._among_equals = RoundRobin()
 
     def choose(self, candidates: Sequence[C], key: bytes = b"") -> C | None:
-        """The one whose load, with this session, is least for its weight; `key` does not matter."""
+        """The one with the fewest connections for its weight; `key` does not matter."""
         idlest: list[C] = []
         for candidate in candidates:
             if candidate.weight <= 0:
                 continue
             if idlest:
                 # Cross-multiplied, so that equal loads are equal without rounding.
-                load = (candidate.connections + 1) * idlest[0].weight
-                least = (idlest[0].connections + 1) * candidate.weight
+                load = candidate.connections * idlest[0].weight
+                least = idlest[0].connections * candidate.weight
                 if load > least:
                     continue
                 if load < least:

@@ -14,6 +14,7 @@ MASK_BYTES = 4
 _FIN = 0x80
 _MASKED = 0x80
 _HEADER_BYTES_MIN = 2
+_HEADER_BYTES_MAX = 14
 _LENGTH_IN_16_BITS = 126
 _LENGTH_IN_64_BITS = 127
 
@@ -69,20 +70,16 @@ class FrameTracker:
     def _read_header(self, piece: bytes, position: int) -> int:
         """Read a frame's header, or what there is of it; afterwards the payload is what is left."""
         begun = len(self._header)
-        header = self._header + piece[position : position + _HEADER_BYTES_MIN - begun]
-        wanted = _HEADER_BYTES_MIN
-        if len(header) >= _HEADER_BYTES_MIN:
-            wanted = _header_bytes(header[1])
-            header = self._header + piece[position : position + wanted - begun]
-        position += len(header) - begun
+        header = self._header + piece[position : position + _HEADER_BYTES_MAX - begun]
+        wanted = _header_bytes(header[1]) if len(header) > 1 else _HEADER_BYTES_MIN
         if len(header) < wanted:
             self._header = header
-            return position
+            return len(piece)
         self._header = b""
         self._left_bytes = _payload_bytes(header)
         if header[0] & 0x0F == CLOSE_OPCODE:
             self.closing = True
-        return position
+        return position + wanted - begun
 
 
 def close_frame(code: CloseCode, reason: str = "", *, mask: bytes | None = None) -> bytes:
