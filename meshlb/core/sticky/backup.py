@@ -1,17 +1,18 @@
 """The backup's role: hold what the home is about to confirm, and contradict a mistaken home.
 
-Owns the verdict on a Replicate and the watch over what was held (`held`). The acknowledgement is
-the fence of the agreement: a deposed home finds no backup that takes its word, and a home that
-lacks a pin learns of it here before it makes another.
+Owns the verdict on a Replicate, and what this node announces in the place of others (`held`,
+`recent`). The acknowledgement is the fence of the agreement: a deposed home finds no backup that
+takes its word, and a home that lacks a pin learns of it here before it makes another.
 
 Spec: protocol/spec/pins.md, "Claims".
 """
 
 from meshlb.core.sticky.events import Effect, Send, Stored
-from meshlb.core.sticky.held import Held
+from meshlb.core.sticky.held import Held, HeldPins
 from meshlb.core.sticky.lifetime import lingers
 from meshlb.core.sticky.merge import order
 from meshlb.core.sticky.pin import Pin, is_acceptable, pin_from_record, record_from_pin
+from meshlb.core.sticky.recent import Recent
 from meshlb.core.sticky.replica import Replica
 from meshlb.core.sticky.standing import ClaimCounters, Standing
 from meshlb.model import NodeName, SessionKey
@@ -26,14 +27,16 @@ class Backup:
         self._replica = replica
         self._counters = counters
         self._held = Held()
+        self._recent = Recent()
 
     def asked(self, sender: NodeName, asked: Replicate, now: float, out: list[Effect]) -> None:
         """A member that takes itself for the home asks this node to hold a pin."""
+        key = asked.pin.key
         verdict, known = self._judge(sender, asked.pin, now)
         if verdict is Verdict.DONE:
-            self._replica.merge_record(asked.pin, now)
-            self._announce(self._held.add(asked.pin.key, sender, now), out)
-        record = None if known is None else record_from_pin(asked.pin.key, known, now=now)
+            pin = pin_from_record(asked.pin, now=now)
+            self._announce(self._held.add(key, pin, home=sender, now=now), now, out)
+        record = None if known is None else record_from_pin(key, known, now=now)
         out.append(Send(sender, ReplicateAnswer(asked.request, verdict, record)))
 
     def _judge(self, sender: NodeName, record: PinRecord, now: float) -> tuple[Verdict, Pin | None]:
@@ -43,19 +46,34 @@ class Backup:
         if not is_acceptable(record):
             self._counters.refused += 1
             return Verdict.FENCED, None
-        known = self._replica.stored(record.key)
-        if known is not None and outdoes(known, pin_from_record(record, now=now), now):
-            return Verdict.EXISTS, known
+        proposed = pin_from_record(record, now=now)
+        for known in (self._replica.stored(record.key), self._held.get(record.key)):
+            if known is not None and outdoes(known, proposed, now):
+                return Verdict.EXISTS, known
         return Verdict.DONE, None
 
-    def saw(self, key: SessionKey, teller: NodeName) -> None:
-        """`teller` has told everybody about its pin of `key`."""
-        self._held.see(key, teller)
+    def told(self, teller: NodeName, record: PinRecord, now: float) -> None:
+        """`teller` is telling everybody about this pin."""
+        self._held.see(record.key, teller, epoch=record.epoch, rank=record.rank)
+        self._recent.hear(teller, record.key, now)
 
-    def view_changed(self, out: list[Effect]) -> None:
-        """Announce what a home may not have told, before the new view is marked."""
-        for key in self._held.release(self._standing.homes.owners):
-            self._announce(key, out)
+    def answered(self, teller: NodeName, record: PinRecord, now: float) -> None:
+        """`teller` has told this node about this pin, and perhaps nobody else."""
+        if teller != self._standing.name:
+            self._recent.hear(teller, record.key, now)
+
+    def hedged(self, key: SessionKey, now: float, out: list[Effect]) -> None:
+        """A claimer takes the home of `key` for silent: what is held for it counts now."""
+        self._announce(self._held.release(key), now, out)
+
+    def view_changed(self, now: float, out: list[Effect]) -> None:
+        """Announce what others may not have heard, before the new view is marked."""
+        self._announce(self._held.release_all(), now, out)
+        for key in dict.fromkeys(self._recent.release(self._standing.homes.owners)):
+            pin = self._replica.stored(key)
+            if pin is not None:
+                self._counters.announced += 1
+                out.append(Stored(key, pin))
 
     def next_deadline(self) -> float | None:
         """When `handle_timer` has something to do."""
@@ -63,14 +81,13 @@ class Backup:
 
     def handle_timer(self, now: float, out: list[Effect]) -> None:
         """Announce what a home has been silent about for too long."""
-        for key in self._held.overdue(now):
-            self._announce(key, out)
+        self._announce(self._held.overdue(now), now, out)
 
-    def _announce(self, key: SessionKey | None, out: list[Effect]) -> None:
-        pin = None if key is None else self._replica.stored(key)
-        if key is not None and pin is not None:
-            self._counters.announced += 1
-            out.append(Stored(key, pin))
+    def _announce(self, pins: HeldPins, now: float, out: list[Effect]) -> None:
+        for key, held in pins:
+            if self._replica.merge(key, held, now):
+                self._counters.announced += 1
+                out.append(Stored(key, held))
 
 
 def outdoes(known: Pin, proposed: Pin, now: float) -> bool:
@@ -80,8 +97,10 @@ def outdoes(known: Pin, proposed: Pin, now: float) -> bool:
         return False
     if known.epoch != proposed.epoch:
         return known.epoch > proposed.epoch
-    if known.backend == proposed.backend:
-        return False
-    # Of one epoch: what was held first stays, unless it ranks below and was stamped later. A
-    # home that knows of `known` and still prefers its own has compared the stamps likewise.
-    return known.rank >= proposed.rank or order(known)[2:] > order(proposed)[2:]
+    if order(known) > order(proposed):
+        return True
+    # The proposed one would win the merge. But what was held first stays, unless it ranks below
+    # and was stamped later: a home that knows of it and prefers its own has compared likewise.
+    return known.backend != proposed.backend and (
+        known.rank >= proposed.rank or order(known)[2:] > order(proposed)[2:]
+    )

@@ -5,8 +5,9 @@ Owns the last view that each peer has marked. Must not know homes, pins or how m
 After each change of the ownership view every member sends `ViewMark(view_id)` to each peer,
 behind the log entries of all it has confirmed so far, and confirms nothing more under the older
 view. So who has the mark of a view from every other owner has every pin that any of them
-confirmed under an older one, and may decide that a key is new. Pins that a *crashed* owner
-confirmed are held by its backup, which announces them before its own mark (see `held`).
+confirmed under an older one, and may decide that a key is new. What an owner that went away has
+confirmed, its backup and those it still reached announce before their own marks (see `held` and
+`recent`).
 
 Only the latest mark of a peer counts: an owner that went away to another view and came back has
 to mark again. A new stream voids the mark of the old one for the same reason.

@@ -23,13 +23,12 @@ from meshlb.core.sticky.alarms import Alarms
 from meshlb.core.sticky.events import ClaimDone, Effect, Send
 from meshlb.core.sticky.fallback import Fallback
 from meshlb.core.sticky.pin import (
-    MS_PER_S,
-    NEVER,
     ClaimOutcome,
     Pin,
     Proposal,
     pin_from_record,
 )
+from meshlb.core.sticky.proposals import claim_from_proposal, proposal_from_pin
 from meshlb.core.sticky.replica import Replica
 from meshlb.core.sticky.standing import RETRY_S, ClaimCounters, Standing
 from meshlb.model import NodeName, SessionKey
@@ -64,6 +63,10 @@ class _Attempt:
     deadline: float
     home: NodeName | None = None
     step: _Step = _Step.ASK
+
+    def claim(self, *, is_hedged: bool) -> Claim:
+        """What to send to the home, or to the backup."""
+        return claim_from_proposal(self.proposal, request=self.request, is_hedged=is_hedged)
 
 
 class Claimer:
@@ -122,7 +125,7 @@ class Claimer:
         attempt.step = _Step.ASK
         wait_s = CLAIM_TIMEOUT_S  # without owners: until the view has some
         if home is not None:
-            out.append(Send(home, _claim(attempt, is_hedged=False)))
+            out.append(Send(home, attempt.claim(is_hedged=False)))
             wait_s = REPEAT_S
             if backup is not None:
                 attempt.step = _Step.HEDGE
@@ -132,7 +135,7 @@ class Claimer:
     def _hedge(self, attempt: _Attempt, now: float, out: list[Effect]) -> None:
         _, backup = self._standing.holders(attempt.proposal.key)
         if backup is not None:
-            out.append(Send(backup, _claim(attempt, is_hedged=True)))
+            out.append(Send(backup, attempt.claim(is_hedged=True)))
         attempt.step = _Step.ASK
         self._alarms.set(attempt.proposal.key, min(now + REPEAT_S, attempt.deadline))
 
@@ -200,7 +203,7 @@ class Claimer:
                 self._ask(attempt, now, out)
         for key, pin in self._fallback.due(now):
             if key not in self._attempts and len(self._attempts) < ATTEMPTS_MAX:
-                self._open(_reproposed(key, pin, now), [], now, out)
+                self._open(proposal_from_pin(key, pin, now=now), [], now, out)
 
     # How an attempt ends -----------------------------------------------------------------
 
@@ -256,27 +259,5 @@ def _past(proposal: Proposal, stone: Pin) -> Proposal:
     return dataclasses.replace(proposal, moved_from=stone.backend, moved_from_epoch=stone.epoch)
 
 
-def _reproposed(key: SessionKey, pin: Pin, now: float) -> Proposal:
-    """The proposal that a provisional pin become an agreed one."""
-    max_age_s = None if pin.ends_at == NEVER else pin.ends_at - now
-    return Proposal(key, pin.pool, pin.backend, pin.by, pin.expires_at - now, max_age_s)
-
-
 def _outcome(pin: Pin, outcome: ClaimOutcome) -> ClaimOutcome:
     return ClaimOutcome.PROVISIONAL if pin.rank is Rank.PROVISIONAL else outcome
-
-
-def _claim(attempt: _Attempt, *, is_hedged: bool) -> Claim:
-    proposal = attempt.proposal
-    return Claim(
-        attempt.request,
-        proposal.key,
-        proposal.pool,
-        proposal.backend,
-        proposal.by,
-        max(1, round(proposal.ttl_s * MS_PER_S)),
-        0 if proposal.max_age_s is None else max(1, round(proposal.max_age_s * MS_PER_S)),
-        proposal.moved_from,
-        proposal.moved_from_epoch,
-        is_hedged,
-    )

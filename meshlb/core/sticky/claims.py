@@ -121,8 +121,12 @@ class ClaimMachine:
 
     def _hear(self, sender: NodeName, message: PeerWord, now: float, out: list[Effect]) -> None:
         if isinstance(message, Claim):
+            if message.hedged:
+                self._backup.hedged(message.key, now, out)
             self._home.claimed(sender, message, now, out)
         elif isinstance(message, ClaimAnswer):
+            if message.pin is not None:
+                self._backup.answered(sender, message.pin, now)
             self._claimer.answered(message, now, out)
         elif isinstance(message, Replicate):
             self._backup.asked(sender, message, now, out)
@@ -130,7 +134,7 @@ class ClaimMachine:
             self._home.replicated(sender, message, now, out)
         elif isinstance(message, Delta):
             for record in message.pins:
-                self._backup.saw(record.key, sender)
+                self._backup.told(sender, record, now)
             self._merge(message.pins, now, out)
         elif isinstance(message, PullChunk):
             self._merge(message.pins, now, out)
@@ -154,7 +158,7 @@ class ClaimMachine:
         standing.quorate = view.quorate
         standing.lost &= standing.homes.owners
         standing.barrier.enter(view.view_id, standing.homes.owners)
-        self._backup.view_changed(out)
+        self._backup.view_changed(now, out)
         out.extend(Send(peer, ViewMark(view.view_id)) for peer in sorted(self._fed))
         self._home.view_changed(now, out)
         self._claimer.view_changed(now, out)

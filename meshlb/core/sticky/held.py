@@ -1,85 +1,97 @@
-"""Pins that this node holds as backup, and whose home has not told everybody yet.
+"""Pins that this node holds as backup until their home has told everybody.
 
-Owns the list of keys and until when they are watched. Must not know what a pin is.
+Owns those pins. They are not in the table yet, so nobody is routed by them: whether they count is
+for the home to say. Must not know who is home, nor what to do with a pin that is released.
 
-A home that crashes between the backup's acknowledgement and its own log leaves a pin with the
-backup alone, perhaps confirmed to a client. So the backup *announces* such a pin in the home's
-place: when the home leaves the view, when the view changes before the home's delta was seen, or
-when the home stays silent about it. A key is watched for a while even after the delta was seen,
-because a crash may have cut off the same delta to others.
+A home that crashes, stalls or is deposed between the backup's acknowledgement and its own log
+leaves a pin with the backup alone. So the backup *announces* such a pin in the home's place: when
+the view changes before the home's delta was seen, when a claimer asks for the key because the
+home is silent, and when the home is silent for too long.
 
 Spec: protocol/spec/pins.md, "Barrier".
 """
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
+from meshlb.core.sticky.pin import Pin
 from meshlb.model import NodeName, SessionKey
 
 HELD_S = 2.0
 """How long a home may take to tell everybody; far above its own time-out for making a pin."""
 
 HELD_MAX = 65_536
-"""Beyond, the oldest key is announced at once."""
+"""Beyond, the oldest pin is announced at once."""
+
+HeldPins = list[tuple[SessionKey, Pin]]
 
 
-class _Watch:
-    __slots__ = ("home", "is_seen", "until")
-
-    def __init__(self, home: NodeName, until: float) -> None:
-        self.home = home
-        self.until = until
-        self.is_seen = False
+@dataclass(frozen=True, slots=True)
+class _Held:
+    pin: Pin
+    home: NodeName
+    until: float
 
 
 class Held:
-    """Keys in the order in which they were acknowledged."""
+    """Pins in the order in which they were acknowledged."""
 
-    def __init__(self, *, keys_max: int = HELD_MAX) -> None:
-        self._keys_max = keys_max
+    def __init__(self, *, pins_max: int = HELD_MAX) -> None:
+        self._pins_max = pins_max
         # Not a dict: finding the first key of one that is emptied from the front is not O(1).
-        self._watches: OrderedDict[SessionKey, _Watch] = OrderedDict()
+        self._held: OrderedDict[SessionKey, _Held] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._watches)
+        """Pins that are held."""
+        return len(self._held)
 
-    def add(self, key: SessionKey, home: NodeName, now: float) -> SessionKey | None:
-        """Watch `key`, acknowledged to `home`; the key to announce where there are too many."""
-        self._watches.pop(key, None)
-        self._watches[key] = _Watch(home, now + HELD_S)
-        if len(self._watches) <= self._keys_max:
-            return None
-        oldest = next(iter(self._watches))
-        return None if self._watches.pop(oldest).is_seen else oldest
+    def get(self, key: SessionKey) -> Pin | None:
+        """The pin held for `key`."""
+        held = self._held.get(key)
+        return None if held is None else held.pin
 
-    def see(self, key: SessionKey, teller: NodeName) -> None:
-        """`teller` has told this node about `key`."""
-        watch = self._watches.get(key)
-        if watch is not None and watch.home == teller:
-            watch.is_seen = True
+    def add(self, key: SessionKey, pin: Pin, *, home: NodeName, now: float) -> HeldPins:
+        """Hold a pin for `home`; the pins to announce because there are too many."""
+        self._held.pop(key, None)
+        self._held[key] = _Held(pin, home, now + HELD_S)
+        if len(self._held) <= self._pins_max:
+            return []
+        oldest, held = self._held.popitem(last=False)
+        return [(oldest, held.pin)]
+
+    def see(self, key: SessionKey, teller: NodeName, *, epoch: int, rank: int) -> None:
+        """`teller` is telling everybody of a pin of `key`."""
+        held = self._held.get(key)
+        if (
+            held is not None
+            and held.home == teller
+            and (held.pin.epoch, held.pin.rank)
+            <= (
+                epoch,
+                rank,
+            )
+        ):
+            del self._held[key]
 
     def next_deadline(self) -> float | None:
-        """When the oldest watch ends."""
-        return next(iter(self._watches.values())).until if self._watches else None
+        """When the oldest pin has been held for long enough."""
+        return next(iter(self._held.values())).until if self._held else None
 
-    def overdue(self, now: float) -> list[SessionKey]:
-        """The keys to announce because their home stays silent; ends all watches due."""
-        silent = []
-        while self._watches:
-            key, watch = next(iter(self._watches.items()))
-            if watch.until > now:
-                break
-            del self._watches[key]
-            if not watch.is_seen:
-                silent.append(key)
-        return silent
+    def overdue(self, now: float) -> HeldPins:
+        """Lets go of the pins to announce because their home is silent."""
+        due: HeldPins = []
+        while self._held and next(iter(self._held.values())).until <= now:
+            key, held = self._held.popitem(last=False)
+            due.append((key, held.pin))
+        return due
 
-    def release(self, owners: frozenset[NodeName]) -> list[SessionKey]:
-        """The keys to announce under a new view of `owners`, before it is marked."""
-        due = [
-            key
-            for key, watch in self._watches.items()
-            if not watch.is_seen or watch.home not in owners
-        ]
-        for key in due:
-            del self._watches[key]
+    def release(self, key: SessionKey) -> HeldPins:
+        """Lets go of the pin of `key`."""
+        held = self._held.pop(key, None)
+        return [] if held is None else [(key, held.pin)]
+
+    def release_all(self) -> HeldPins:
+        """Lets go of every pin."""
+        due = [(key, held.pin) for key, held in self._held.items()]
+        self._held.clear()
         return due

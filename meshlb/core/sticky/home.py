@@ -31,12 +31,11 @@ from meshlb.core.sticky.fallback import Fallback
 from meshlb.core.sticky.lifetime import fresh, lingers, renewed
 from meshlb.core.sticky.merge import same_pin
 from meshlb.core.sticky.pin import (
-    LIFETIME_S_MAX,
-    MS_PER_S,
     Pin,
     Proposal,
     record_from_pin,
 )
+from meshlb.core.sticky.proposals import proposal_from_claim
 from meshlb.core.sticky.replica import Replica
 from meshlb.core.sticky.stamps import StampClock
 from meshlb.core.sticky.standing import RETRY_S, ClaimCounters, Standing
@@ -70,7 +69,7 @@ class _Making:
     waiters: dict[_WaiterId, _Waiter]
     deadline: float
     silent_at: float
-    """When to answer although the backup has said nothing."""
+    """When to answer although the backup has said nothing; its word still counts later."""
     pin: Pin | None = None
     backup: NodeName | None = None
     request: int = 0
@@ -103,13 +102,16 @@ class Home:
 
     def claimed(self, sender: NodeName, claim: Claim, now: float, out: list[Effect]) -> None:
         """A claim has arrived, perhaps not for the first time."""
-        waiter = _Waiter(sender, claim.request, _proposal(claim), claim.hedged)
+        waiter = _Waiter(sender, claim.request, proposal_from_claim(claim), claim.hedged)
         making = self._makings.get(claim.key)
         if making is None:
             self._admit(claim.key, [waiter], now, now + MAKING_TIMEOUT_S, out)
         elif (sender, claim.request) not in making.waiters and self._may_wait(waiter, now, out):
-            making.waiters[sender, claim.request] = waiter
-            self._waiters += 1
+            if now >= making.silent_at:
+                self._serve_alone(claim.key, [waiter], now, out)
+            else:
+                making.waiters[sender, claim.request] = waiter
+                self._waiters += 1
 
     def _may_wait(self, waiter: _Waiter, now: float, out: list[Effect]) -> bool:
         """Refuse a claim for which this node is no holder, or has no room."""
@@ -280,7 +282,8 @@ class Home:
             self._decide(key, waiters, now, making.deadline, out)
         else:
             # The backup lives, so the views will agree soon: worth the wait.
-            making.silent_at = making.deadline
+            if now < making.silent_at:
+                making.silent_at = making.deadline
             self._alarms.set(key, min(now + RETRY_S, making.deadline))
 
     def _confirm(
@@ -295,13 +298,11 @@ class Home:
         """Home and backup agree: tell everybody."""
         self._store(key, pin, now, out)
         winner = self._replica.stored(key)
-        first, others = waiters[0], waiters[1:]
-        if winner is None or not same_pin(winner, pin):
-            others = waiters  # a better one has come by another way in the meantime
-        else:
-            self._answer(first, Verdict.DONE, winner, now, out)
-        if others:
-            self._decide(key, others, now, deadline, out)
+        # Unless a better one has come by another way in the meantime:
+        if waiters and winner is not None and same_pin(winner, pin):
+            self._answer(waiters[0], Verdict.DONE, winner, now, out)
+            waiters = waiters[1:]
+        self._decide(key, waiters, now, deadline, out)
 
     def _serve_alone(
         self, key: SessionKey, waiters: list[_Waiter], now: float, out: list[Effect]
@@ -353,8 +354,14 @@ class Home:
         """Propose again, or answer without agreement, as is due."""
         while (key := self._alarms.pop_due(now)) is not None:
             making = self._makings[key]
-            if now >= making.silent_at or now >= making.deadline:
+            if now >= making.deadline:
                 self._serve_alone(key, self._forget(making), now, out)
+            elif now >= making.silent_at:
+                waiters = list(making.waiters.values())
+                making.waiters.clear()
+                self._waiters -= len(waiters)
+                self._alarms.set(key, making.deadline)
+                self._serve_alone(key, waiters, now, out)
             else:
                 self._alarms.set(key, making.silent_at)
                 self._replicate(making, now, out)
@@ -380,16 +387,3 @@ class Home:
     ) -> None:
         record = None if pin is None else record_from_pin(waiter.proposal.key, pin, now=now)
         out.append(Send(waiter.sender, ClaimAnswer(waiter.request, verdict, record)))
-
-
-def _proposal(claim: Claim) -> Proposal:
-    return Proposal(
-        claim.key,
-        claim.pool,
-        claim.backend,
-        claim.by,
-        min(claim.ttl_ms / MS_PER_S, LIFETIME_S_MAX),
-        min(claim.max_age_ms / MS_PER_S, LIFETIME_S_MAX) if claim.max_age_ms else None,
-        claim.moved_from,
-        claim.moved_from_epoch,
-    )
