@@ -1,0 +1,81 @@
+from meshlb.core.swim.member import Outcome
+from meshlb.core.swim.view import MEMBERS_MAX, View
+from meshlb.model import BootId, NodeName
+from tests.fakes.swim import ALIVE, DEAD, LEFT, SUSPECT, member, told
+
+
+def view_of(*updates):
+    view = View(member("a", synced=True))
+    for update in updates:
+        view.apply(update, 0.0)
+    return view
+
+
+def crowd(count, state=ALIVE):
+    return [told("x", state, name=NodeName(f"x{i:03}")) for i in range(count)]
+
+
+def test_owners_are_the_live_and_synced_members_in_order():
+    view = view_of(
+        told("d", SUSPECT, synced=True),
+        told("c", ALIVE, synced=False),
+        told("b", ALIVE, synced=True),
+        told("e", DEAD, synced=True),
+    )
+    assert view.ownership().owners == ("a", "b", "d")
+
+
+def test_suspicion_does_not_change_the_view_id_but_death_does():
+    view = view_of(told("b", synced=True))
+    alive = view.ownership().view_id
+    view.apply(told("b", SUSPECT, synced=True), 1.0)
+    assert view.ownership().view_id == alive
+    view.apply(told("b", DEAD, synced=True), 2.0)
+    assert view.ownership().view_id != alive
+
+
+def test_a_restart_changes_the_view_id():
+    before = view_of(told("b", synced=True)).ownership()
+    after = view_of(told("b", synced=True, boot_id=BootId(99))).ownership()
+    assert before.owners == after.owners
+    assert before.view_id != after.view_id
+
+
+def test_the_view_id_does_not_depend_on_the_order_of_joining():
+    b, c = told("b", synced=True), told("c", synced=True)
+    assert view_of(b, c).ownership() == view_of(c, b).ownership()
+
+
+def test_a_majority_of_all_that_did_not_leave_is_quorate():
+    assert view_of(told("b", DEAD), told("c")).ownership().quorate
+    assert not view_of(told("b", DEAD)).ownership().quorate
+    assert not view_of(told("b", DEAD), told("c", DEAD), told("d")).ownership().quorate
+    assert view_of(told("b", LEFT), told("c", LEFT)).ownership().quorate
+
+
+def test_a_full_view_of_live_members_takes_no_newcomer():
+    view = view_of(*crowd(MEMBERS_MAX - 1))
+    assert not view.has_room()
+    change = view.apply(told("b"), 1.0)
+    assert (change.outcome, change.after) == (Outcome.JOINED, None)
+    assert len(view.all()) == MEMBERS_MAX
+
+
+def test_in_a_full_view_a_newcomer_takes_the_place_of_the_one_longest_gone():
+    view = view_of(*crowd(MEMBERS_MAX - 3))
+    view.apply(told("c", LEFT), 5.0)
+    view.apply(told("d", LEFT), 4.0)
+    assert view.has_room()
+    assert view.apply(told("b"), 6.0).after == member("b", since=6.0)
+    assert view.get(NodeName("c"))
+    assert view.get(NodeName("d")) is None
+    assert len(view.all()) == MEMBERS_MAX
+
+
+def test_members_that_left_are_forgotten_in_time_and_dead_ones_are_not():
+    view = view_of(told("b", LEFT), told("c", DEAD))
+    view.forget_left(since_before=0.0)
+    assert view.get(NodeName("b"))
+    view.forget_left(since_before=0.1)
+    assert view.get(NodeName("b")) is None
+    assert view.get(NodeName("c"))
