@@ -1,1 +1,1 @@
-"""`meshlb demo`: three nodes, three backends, simulated clients and a live view."""
+"""`meshlb demo`: a whole mesh on one machine, with clients that check what it promises."""
