@@ -27,9 +27,9 @@ from meshlb.core.sticky.events import (
     ViewChanged,
 )
 from meshlb.core.sticky.log import ReplicationLog
-from meshlb.core.sticky.pin import Pin, Proposal
+from meshlb.core.sticky.pin import Pin, Proposal, record_from_pin
 from meshlb.model import BackendName, BootId, KeySource, NodeName, PoolName, SessionKey
-from meshlb.wire.messages import Rank
+from meshlb.wire.messages import PullChunk, Rank
 
 START = 1_700_000_000.0
 BACKENDS = ("s1", "s2", "s3", "s4")
@@ -75,7 +75,7 @@ class ClaimsSim:
         self._ties = 0
         self._arrivals: dict[tuple[NodeName, NodeName], float] = {}
         self._cuts: dict[tuple[NodeName, NodeName], float] = {}
-        self._slow = self._random.choice([0.001, 0.005, 0.05])
+        self._slow = self._random.choice([0.001, 0.005, 0.03])
         self.nodes: dict[NodeName, Node] = {}
         self._answers: dict[tuple[SessionKey, int], set[str]] = {}
         self._tokens = 0
@@ -222,6 +222,13 @@ class ClaimsSim:
         for other in sorted(self.nodes):
             if other != name and not self.nodes[other].is_down:
                 self._connect(other, name)
+        source = self._random.choice(
+            sorted(n for n, node in self.nodes.items() if n != name and not node.is_down)
+        )
+        pins = tuple(
+            record_from_pin(key, pin, now=self.now) for key, pin in self.nodes[source].store.items()
+        )
+        self._send(source, name, PullChunk(1, pins, True))
 
     # What must hold ----------------------------------------------------------------------
 

@@ -122,6 +122,11 @@ class Cluster:
                 self.sim.deliver(other, StreamClosed(one), 0.0)
                 self._dial_later(one, other)
 
+    def deafen(self, name: NodeName) -> None:
+        """Let a member send and not receive; its streams stay open and carry nothing to it."""
+        self.network.deafen(name)
+        self._cut_off.add(name)
+
     def heal(self) -> None:
         """Undo `part`."""
         self.network.heal()
@@ -202,13 +207,15 @@ class Cluster:
         self._dialling.add(pair)
         there = self.network.stream_delay(name, target, self.sim.now)
         back = self.network.stream_delay(target, name, self.sim.now)
-        self.sim.at(self.sim.now + there + back, lambda: self._link(name, target))
+        waited_s = min(there + back, DIAL_AGAIN_S)
+        self.sim.at(self.sim.now + waited_s, lambda: self._link(name, target))
 
     def _link(self, name: NodeName, target: NodeName) -> None:
         pair = _pair(name, target)
         self._dialling.discard(pair)
         both_run = self.sim.is_running(name) and self.sim.is_running(target)
-        if not both_run or not self.network.reaches(name, target) or self._is_refused(name, target):
+        reach = self.network.reaches(name, target) and self.network.reaches(target, name)
+        if not both_run or not reach or self._is_refused(name, target):
             self._dial_later(name, target)
             return
         self._links[pair] = None

@@ -3,6 +3,7 @@
 Owns: the fate of a datagram and of a message on a stream. Must not know: who sends what.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
@@ -30,6 +31,7 @@ class Network:
         self.weather = weather
         self._rng = rng
         self._islands: dict[str, int] = {}
+        self._deaf: set[str] = set()
         self._stream_free_at: dict[tuple[str, str], float] = {}
 
     def part(self, *islands: Collection[str]) -> None:
@@ -40,9 +42,15 @@ class Network:
         """Undo `part`."""
         self._islands = {}
 
+    def deafen(self, name: str) -> None:
+        """Let nothing reach `name` any more; what it sends still arrives."""
+        self._deaf.add(name)
+
     def reaches(self, sender: str, receiver: str) -> bool:
         """Whether anything can pass between the two."""
-        return self._islands.get(sender) == self._islands.get(receiver)
+        return receiver not in self._deaf and (
+            self._islands.get(sender) == self._islands.get(receiver)
+        )
 
     def datagram_delays(self, sender: str, receiver: str) -> list[float]:
         """When copies of a datagram arrive: none if it is lost, two if it is doubled."""
@@ -52,7 +60,12 @@ class Network:
         return [self._delay_s() for _ in range(copies)]
 
     def stream_delay(self, sender: str, receiver: str, now: float) -> float:
-        """When a message on a stream arrives: late after losses, never before an earlier one."""
+        """When a message on a stream arrives: late after losses, never before an earlier one.
+
+        What cannot pass is lost, infinitely late: an open stream is cut by `Cluster`, not here.
+        """
+        if not self.reaches(sender, receiver):
+            return math.inf
         wait_s = RETRANSMIT_FIRST_S
         arrives_at = now + self._delay_s()
         for _ in range(RETRANSMITS_MAX):

@@ -7,6 +7,7 @@ Must not know: what the machines do.
 """
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -104,7 +105,12 @@ class Simulation:
         heapq.heappush(self._heap, (max(when, self.now), self._order, call))
 
     def deliver(self, name: str, event: Any, delay_s: float) -> None:
-        """Hand `event` to the node that runs under `name` now, if it still runs then."""
+        """Hand `event` to the node that runs under `name` now, if it still runs then.
+
+        An infinite delay is never.
+        """
+        if math.isinf(delay_s):
+            return
         life = self._lives.get(name, 0)
         self.at(self.now + delay_s, lambda: self._arrive(name, life, event))
 
