@@ -30,8 +30,12 @@ READ_BYTES: Final = 1_024
 Greeting = Established | RefusedPeer | RefusedByPeer
 
 
-async def greet(stream: trio.abc.Stream, initiator: Initiator) -> Greeting:
-    """The handshake of the side that dialled.
+Judge = Callable[[Identity], Refusal | None]
+"""Why this node does not want a proven peer; None where it does."""
+
+
+async def greet(stream: trio.abc.Stream, initiator: Initiator, judge: Judge) -> Greeting:
+    """The handshake of the side that dialled; `judge` judges the proven peer.
 
     Raises:
         WireError: when the peer speaks something else, or hangs up.
@@ -46,18 +50,16 @@ async def greet(stream: trio.abc.Stream, initiator: Initiator) -> Greeting:
                 case RefusedPeer(_, _, payload):
                     await stream.send_all(payload)
                     return step
+                case Proven(peer):
+                    if (refusal := judge(peer)) is not None:
+                        return await _refuse(stream, initiator, refusal)
+                    await stream.send_all(initiator.confirm().payload)
                 case Established() | RefusedByPeer():
                     return step
-                case Proven():
-                    raise AssertionError("only a responder has a peer to admit")
 
 
-async def answer(
-    stream: trio.abc.Stream,
-    responder: Responder,
-    admit: Callable[[Identity], Refusal | None],
-) -> Greeting:
-    """The handshake of the side that was dialled; `admit` judges a proven peer.
+async def answer(stream: trio.abc.Stream, responder: Responder, judge: Judge) -> Greeting:
+    """The handshake of the side that was dialled; `judge` judges the proven peer.
 
     Raises:
         WireError: when the peer speaks something else, or hangs up.
@@ -69,7 +71,11 @@ async def answer(
                 case Send(payload):
                     await stream.send_all(payload)
                 case Proven(peer):
-                    return await _admit(stream, responder, admit(peer))
+                    if (refusal := judge(peer)) is not None:
+                        return await _refuse(stream, responder, refusal)
+                    accept, established = responder.accept()
+                    await stream.send_all(accept.payload)
+                    return established
                 case RefusedPeer(_, _, payload):
                     await stream.send_all(payload)
                     return step
@@ -79,16 +85,12 @@ async def answer(
                     raise AssertionError("a responder is established by its own word")
 
 
-async def _admit(
-    stream: trio.abc.Stream, responder: Responder, refusal: Refusal | None
-) -> Greeting:
-    if refusal is not None:
-        refused = responder.refuse(refusal)
-        await stream.send_all(refused.payload)
-        return refused
-    accept, established = responder.accept()
-    await stream.send_all(accept.payload)
-    return established
+async def _refuse(
+    stream: trio.abc.Stream, side: Initiator | Responder, refusal: Refusal
+) -> RefusedPeer:
+    refused = side.refuse(refusal)
+    await stream.send_all(refused.payload)
+    return refused
 
 
 async def _read(stream: trio.abc.Stream) -> bytes:

@@ -16,7 +16,7 @@ from typing import Final, Literal
 import trio
 
 from meshlb.errors import SealError, WireError
-from meshlb.model import NodeName
+from meshlb.model import Address, NodeName
 from meshlb.wire.codec import decode, join
 from meshlb.wire.handshake import Established, Identity
 from meshlb.wire.limits import FRAME_PLAIN_BYTES_MAX, MESSAGES_PER_FRAME_MAX
@@ -59,18 +59,33 @@ class Link:
     """A stream to `peer`. `run` owns its two tasks; all else is synchronous."""
 
     def __init__(
-        self, stream: trio.abc.Stream, established: Established, *, dialled: bool, now: float
+        self,
+        stream: trio.abc.Stream,
+        established: Established,
+        *,
+        dialled: Address | None,
+        now: float,
+        on_low: Callable[[], None],
     ) -> None:
+        """Wrap an established stream.
+
+        Args:
+            stream: the link's from now on.
+            established: what the handshake gave.
+            dialled: where this node dialled; None where the peer did.
+            now: monotonic seconds.
+            on_low: called after a frame that leaves the outbox below `OUTBOX_BYTES_LOW`.
+        """
         self.peer: Identity = established.peer
         self.dialled = dialled
         self.opened_at = now
         self.close_reason: CloseReason | None = None
+        self._on_low = on_low
         self._stream = stream
         self._established = established
         self._outbox: deque[bytes] = deque()
         self._outbox_bytes = 0
         self._queued = trio.Event()
-        self._drained = trio.Event()
         self._scope = trio.CancelScope()
 
     @property
@@ -88,6 +103,11 @@ class Link:
         """What waits for the writer; at most `OUTBOX_BYTES_MAX`."""
         return self._outbox_bytes
 
+    @property
+    def is_low(self) -> bool:
+        """True where the outbox takes more of what can wait."""
+        return self.is_open and self._outbox_bytes < OUTBOX_BYTES_LOW
+
     def send(self, encoded: bytes) -> None:
         """Queue an encoded message, behind all that was queued before."""
         if self.close_reason is not None:
@@ -99,19 +119,12 @@ class Link:
         self._outbox_bytes += len(encoded)
         self._queued.set()
 
-    async def wait_drained(self) -> None:
-        """Return once the outbox is below `OUTBOX_BYTES_LOW`, or the link has ended."""
-        while self.is_open and self._outbox_bytes >= OUTBOX_BYTES_LOW:
-            self._drained = trio.Event()
-            await self._drained.wait()
-
     def close(self, reason: CloseReason) -> None:
         """End the link; the first reason counts."""
         if self.close_reason is None:
             self.close_reason = reason
             self._outbox.clear()
             self._outbox_bytes = 0
-            self._drained.set()
             self._scope.cancel()
 
     async def run(self, deliver: Deliver) -> CloseReason:
@@ -172,7 +185,7 @@ class Link:
                 self.close("stalled")
                 return
             if self._outbox_bytes < OUTBOX_BYTES_LOW:
-                self._drained.set()
+                self._on_low()
 
     def _take(self) -> list[bytes]:
         """What fits one frame, from the front of the outbox."""

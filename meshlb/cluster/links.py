@@ -69,8 +69,12 @@ class LinkEvents(Protocol):
         """There is no link to that peer any more."""
         ...
 
-    def dial_failed(self, address: Address) -> None:
-        """A dial to `address` has come to nothing; one that succeeds opens a link."""
+    def outbox_low(self) -> None:
+        """Some link's outbox takes more of what can wait."""
+        ...
+
+    def dial_failed(self, address: Address, refusal: Refusal | None) -> None:
+        """A dial has opened no link; `refusal` says why where one side refused the other."""
         ...
 
     async def deliver(self, link: Link, messages: tuple[Message, ...]) -> None:
@@ -150,15 +154,20 @@ class Links:
     # Opening -----------------------------------------------------------------------------
 
     async def _dial(self, address: Address) -> None:
+        refusal: Refusal | None = None
         try:
             stream = await self._connect(address)
-            greeting = None if stream is None else await self._greet(stream, address)
+            greeting = None if stream is None else await self._greet(stream)
         finally:
             self._dialling.discard(address)
-        if stream is not None and greeting is not None:
-            await self._run_link(stream, greeting, dialled=True)
-        else:
-            self._events.dial_failed(address)
+        if isinstance(greeting, RefusedByPeer | RefusedPeer):
+            refusal = greeting.reason
+            self._refusals.refused_by(address, refusal)
+        if stream is None or not isinstance(greeting, Established):
+            self._events.dial_failed(address, refusal)
+            return
+        self._refusals.admitted_by(address)
+        await self._run_link(stream, greeting, dialled=address)
 
     async def _connect(self, address: Address) -> trio.SocketStream | None:
         stream: trio.SocketStream | None = None
@@ -166,22 +175,23 @@ class Links:
             stream = await trio.open_tcp_stream(address.host, address.port)
         return stream
 
-    async def _greet(self, stream: trio.SocketStream, address: Address) -> Established | None:
+    async def _greet(self, stream: trio.SocketStream) -> Greeting | None:
         """The handshake; a stream that it does not establish is closed."""
         greeting: Greeting | None = None
         try:
             with self._failures_counted(), trio.fail_after(HANDSHAKE_S):
-                greeting = await greet(stream, self._initiator())
+                greeting = await greet(stream, self._initiator(), self._wanted)
         finally:
             if not isinstance(greeting, Established):
                 await trio.aclose_forcefully(stream)
-        match greeting:
-            case Established():
-                self._refusals.admitted_by(address)
-                return greeting
-            case RefusedByPeer(reason) | RefusedPeer(reason):
-                self._refusals.refused_by(address, reason)
-        return None
+        return greeting
+
+    def _wanted(self, peer: Identity) -> Refusal | None:
+        """An address may lead to a member that there is a link to already."""
+        current = self._by_name.get(peer.name)
+        if current is not None and current.is_open and current.peer.boot_id == peer.boot_id:
+            return Refusal.LINKED
+        return self._events.admit(peer)
 
     async def _accepted(self, stream: trio.SocketStream) -> None:
         greeting: Greeting | None = None
@@ -192,7 +202,7 @@ class Links:
             if not isinstance(greeting, Established):
                 await trio.aclose_forcefully(stream)
         if isinstance(greeting, Established):
-            await self._run_link(stream, greeting, dialled=False)
+            await self._run_link(stream, greeting, dialled=None)
 
     async def _answer(self, stream: trio.SocketStream) -> Greeting:
         if len(self._by_name) >= LINKS_MAX:
@@ -250,9 +260,15 @@ class Links:
     # Open --------------------------------------------------------------------------------
 
     async def _run_link(
-        self, stream: trio.SocketStream, established: Established, *, dialled: bool
+        self, stream: trio.SocketStream, established: Established, *, dialled: Address | None
     ) -> None:
-        link = Link(stream, established, dialled=dialled, now=trio.current_time())
+        link = Link(
+            stream,
+            established,
+            dialled=dialled,
+            now=trio.current_time(),
+            on_low=self._events.outbox_low,
+        )
         current = self._by_name.get(link.name)
         if current is not None:
             loser = self._loser(current, link)
@@ -279,13 +295,13 @@ class Links:
         """
         is_race = (
             current.peer.boot_id == new.peer.boot_id
-            and current.dialled != new.dialled
+            and (current.dialled is None) != (new.dialled is None)
             and new.opened_at - current.opened_at <= HANDSHAKE_S
         )
         if not is_race:
             return current
-        stays_dialled = self._credentials.me.name < new.name
-        return current if new.dialled == stays_dialled else new
+        is_ours_to_dial = self._credentials.me.name < new.name
+        return current if (new.dialled is not None) == is_ours_to_dial else new
 
 
 def _source(stream: trio.SocketStream) -> Address:

@@ -70,6 +70,8 @@ class Refusal(enum.StrEnum):
     TOO_MANY = "too-many-connections"
     SELF = "self"
     """The address that was dialled is the dialler's own; not an error."""
+    LINKED = "already-linked"
+    """There is a stream to this very node already, found under another address; not an error."""
     SHUTTING_DOWN = "shutting-down"
     NOT_MESHLB = "not-meshlb"
     """What arrived is no handshake; never sent, only counted."""
@@ -140,7 +142,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """The initiator is who it says; answer with `Responder.accept` or `refuse`."""
+    """The peer is who it says; go on with `confirm` or `accept`, or `refuse`."""
 
     peer: Identity
 
@@ -217,7 +219,7 @@ class _Side:
         self, me: Identity, *, keyring: Keyring, label: ClusterLabel, ephemeral: bytes
     ) -> None:
         assert len(ephemeral) == EPHEMERAL_BYTES
-        self._me = me
+        self.me = me
         self._keyring = keyring
         self._label = label
         self._private = X25519PrivateKey.from_private_bytes(ephemeral)
@@ -280,8 +282,8 @@ class _Side:
         self._peer = peer
         if label != self._label:
             return Refusal.OTHER_CLUSTER
-        if peer.name == self._me.name:
-            return Refusal.SELF if peer.boot_id == self._me.boot_id else Refusal.NAME_TAKEN
+        if peer.name == self.me.name:
+            return Refusal.SELF if peer.boot_id == self.me.boot_id else Refusal.NAME_TAKEN
         return None
 
     def _step(self, kind: FrameKind, body: bytes) -> Step:
@@ -291,6 +293,9 @@ class _Side:
 class Initiator(_Side):
     """The side that dialled."""
 
+    _keys: _Keys | None = None
+    _has_confirmed = False
+
     def start(self) -> Send:
         """The first message; call it once, before `receive`."""
         hello = Hello(
@@ -298,17 +303,17 @@ class Initiator(_Side):
             PROTOCOL_VERSION_MAX,
             self._keyring.key_ids,
             self._label,
-            self._me,
+            self.me,
             self._public,
         )
         self._hello = frame(FrameKind.HELLO, _pack_hello(hello))
-        self._keys: _Keys | None = None
         return Send(self._hello)
 
     def _step(self, kind: FrameKind, body: bytes) -> Step:
         if kind is FrameKind.WELCOME and self._keys is None:
             return self._welcomed(body)
-        if kind is FrameKind.ACCEPT and self._keys is not None and not body:
+        if kind is FrameKind.ACCEPT and self._has_confirmed and not body:
+            assert self._keys is not None
             assert self._peer is not None
             sealer, opener = (
                 FrameSealer(self._keys.to_responder),
@@ -333,7 +338,14 @@ class Initiator(_Side):
         if not hmac.compare_digest(proof, _proof(keys.responder_proof)):
             return self.refuse(Refusal.OTHER_SECRET)
         self._keys, self._version = keys, welcome.version
-        return Send(frame(FrameKind.PROVE, _proof(keys.initiator_proof)))
+        return Proven(welcome.identity)
+
+    def confirm(self) -> Send:
+        """Goes on with the proven responder: it may let this node in."""
+        assert self._keys is not None, "confirm comes after Proven"
+        assert not self._has_confirmed
+        self._has_confirmed = True
+        return Send(frame(FrameKind.PROVE, _proof(self._keys.initiator_proof)))
 
 
 class Responder(_Side):
@@ -364,7 +376,7 @@ class Responder(_Side):
             return self.refuse(Refusal.OTHER_SECRET)
         secret = self._keyring.secret(key_id)
         assert secret is not None
-        welcome = _pack_welcome(Welcome(version, key_id, self._label, self._me, self._public))
+        welcome = _pack_welcome(Welcome(version, key_id, self._label, self.me, self._public))
         transcript = hashlib.sha256(frame(FrameKind.HELLO, body) + welcome).digest()
         self._keys = _keys(secret, self._private, hello.public_key, transcript)
         self._version = version

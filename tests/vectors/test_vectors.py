@@ -135,8 +135,8 @@ def test_the_handshake_writes_the_bytes_of_the_vectors() -> None:
     hello = dialler.start()
     assert hello.payload.hex() == HANDSHAKE["hello"]
     assert dialled.receive(hello.payload) == [Send(bytes.fromhex(HANDSHAKE["welcome"]))]
-    prove = dialler.receive(bytes.fromhex(HANDSHAKE["welcome"]))
-    assert prove == [Send(bytes.fromhex(HANDSHAKE["prove"]))]
+    assert dialler.receive(bytes.fromhex(HANDSHAKE["welcome"])) == [Proven(dialled.me)]
+    assert dialler.confirm() == Send(bytes.fromhex(HANDSHAKE["prove"]))
     (proven,) = dialled.receive(bytes.fromhex(HANDSHAKE["prove"]))
     assert isinstance(proven, Proven)
     accept, at_dialled = dialled.accept()

@@ -42,10 +42,15 @@ def welcome(dialler: Initiator, dialled: Responder) -> bytes:
     return step.payload
 
 
+def prove(dialler: Initiator, dialled: Responder) -> bytes:
+    """What the dialler answers to the welcome."""
+    (proven,) = dialler.receive(welcome(dialler, dialled))
+    assert isinstance(proven, Proven)
+    return dialler.confirm().payload
+
+
 def shake(dialler: Initiator, dialled: Responder) -> tuple[Established, Established]:
-    (prove,) = dialler.receive(welcome(dialler, dialled))
-    assert isinstance(prove, Send)
-    (proven,) = dialled.receive(prove.payload)
+    (proven,) = dialled.receive(prove(dialler, dialled))
     assert isinstance(proven, Proven)
     accept, inside = dialled.accept()
     (outside,) = dialler.receive(accept.payload)
@@ -109,9 +114,7 @@ def test_a_later_protocol_without_ours_is_refused(monkeypatch: pytest.MonkeyPatc
 
 def test_the_node_may_refuse_a_proven_peer() -> None:
     dialler, dialled = initiator(), responder()
-    (prove,) = dialler.receive(welcome(dialler, dialled))
-    assert isinstance(prove, Send)
-    dialled.receive(prove.payload)
+    dialled.receive(prove(dialler, dialled))
     step = dialled.refuse(Refusal.NAME_TAKEN)
     assert step.claimed_name == "alice"
     assert dialler.receive(step.payload) == [RefusedByPeer(Refusal.NAME_TAKEN)]
@@ -161,9 +164,7 @@ def test_messages_may_arrive_byte_by_byte() -> None:
 
 def test_bytes_behind_the_handshake_belong_to_the_frames() -> None:
     dialler, dialled = initiator(), responder()
-    (prove,) = dialler.receive(welcome(dialler, dialled))
-    assert isinstance(prove, Send)
-    dialled.receive(prove.payload)
+    dialled.receive(prove(dialler, dialled))
     accept, at_bob = dialled.accept()
     (at_alice,) = dialler.receive(accept.payload + at_bob.sealer.seal(b"early"))
     assert isinstance(at_alice, Established)
@@ -189,11 +190,24 @@ def test_what_is_no_handshake_raises_a_wire_error(junk: bytes) -> None:
 
 def test_a_proof_sent_twice_is_out_of_turn() -> None:
     dialler, dialled = initiator(), responder()
-    (prove,) = dialler.receive(welcome(dialler, dialled))
-    assert isinstance(prove, Send)
-    dialled.receive(prove.payload)
+    proof = prove(dialler, dialled)
+    dialled.receive(proof)
     with pytest.raises(WireError, match="out of turn"):
-        dialled.receive(prove.payload)
+        dialled.receive(proof)
+
+
+def test_an_early_accept_is_out_of_turn() -> None:
+    dialler, dialled = initiator(), responder()
+    dialler.receive(welcome(dialler, dialled))
+    with pytest.raises(WireError, match="out of turn"):
+        dialler.receive(handshake.frame(handshake.FrameKind.ACCEPT))
+
+
+def test_the_dialler_may_refuse_a_proven_peer() -> None:
+    dialler, dialled = initiator(), responder()
+    dialler.receive(welcome(dialler, dialled))
+    step = dialler.refuse(Refusal.LINKED)
+    assert dialled.receive(step.payload) == [RefusedByPeer(Refusal.LINKED)]
 
 
 def test_a_forged_refusal_ends_only_this_handshake() -> None:

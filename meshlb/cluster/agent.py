@@ -1,0 +1,317 @@
+"""A node's part in the mesh: membership over datagrams and links, and what follows from it.
+
+Owns the loop that drives `Membership`, the links that should exist, joining, and the operator's
+overrides on their way through the cluster. Pins are `PinAgent`'s: this module only tells it who
+is there and hands it the words of peers. Must not know the proxy.
+
+Spec: protocol/spec/membership.md; protocol/spec/replication.md, "Joining".
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+import trio
+
+from meshlb.cluster import joining
+from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.datagrams import DatagramPort
+from meshlb.cluster.joining import Situation, gap_filler
+from meshlb.cluster.link import Link
+from meshlb.cluster.links import Links
+from meshlb.cluster.overrides import Overrides
+from meshlb.cluster.pins import PinAgent, PinWord
+from meshlb.cluster.refusals import RefusalLog
+from meshlb.core.sticky import events as pins
+from meshlb.core.swim import events as swim
+from meshlb.core.swim.member import Member
+from meshlb.core.swim.membership import Membership
+from meshlb.model import Address, BootId, MemberState, NodeName
+from meshlb.wire.codec import encode_message
+from meshlb.wire.handshake import Identity, Refusal
+from meshlb.wire.messages import Ack, BackendOverride, MemberUpdate, Message, Ping, PushPull
+
+LAG_TICK_S: Final = 0.05
+LAG_TOLD_S: Final = 0.01
+"""Lag below this is the ordinary jitter of an event loop."""
+
+UPKEEP_S: Final = 0.25
+"""How often missing links are looked for."""
+
+DIAL_SECOND_S: Final = 0.5
+"""The head start of the lower of two names, so that seldom both dial."""
+
+DIAL_WAIT_S_MAX: Final = 5.0
+"""The longest wait between dials to a member."""
+
+SWIM_WORDS: Final[frozenset[type]] = frozenset({Ping, Ack, MemberUpdate, PushPull})
+
+_log = structlog.get_logger("meshlb.cluster")
+
+
+class Agent:
+    """One per node that has a cluster. Implements `meshlb.cluster.links.LinkEvents`."""
+
+    def __init__(
+        self,
+        me: Identity,
+        *,
+        membership: Membership,
+        pin_agent: PinAgent,
+        port: DatagramPort,
+        overrides: Overrides,
+        on_override: Callable[[BackendOverride], None],
+        counters: MeshCounters,
+        refusals: RefusalLog,
+        seeds: Iterable[Address],
+    ) -> None:
+        self._me = me
+        self._membership = membership
+        self._pins = pin_agent
+        self._port = port
+        self._overrides = overrides
+        self._on_override = on_override
+        self._counters = counters
+        self._refusals = refusals
+        self._untried = set(seeds) - {me.address}
+        self._refused = ""
+        self._started_at = trio.current_time()
+        self._links: Links | None = None
+        self._hurry = trio.Event()
+        self._sleeps_until = -math.inf
+        self._dials: dict[NodeName, tuple[float, float]] = {}
+        self.reason = "starting"
+        """What this node still lacks to be in sync; empty once it is."""
+
+    @property
+    def links(self) -> Links:
+        """The streams; set by `run`."""
+        assert self._links is not None
+        return self._links
+
+    # The loops ---------------------------------------------------------------------------
+
+    async def run(self, links: Links, listeners: Iterable[trio.SocketListener]) -> None:
+        """Take part until cancelled."""
+        self._links = links
+        async with trio.open_nursery() as nursery:
+            await nursery.start(links.run, listeners)
+            nursery.start_soon(self._port.run, self._datagram)
+            nursery.start_soon(self._timers)
+            nursery.start_soon(self._tick)
+            nursery.start_soon(self._upkeep)
+
+    async def _timers(self) -> None:
+        while True:
+            due = self._membership.next_deadline()
+            self._sleeps_until = math.inf if due is None else due
+            with trio.move_on_at(self._sleeps_until):
+                await self._hurry.wait()
+            self._hurry = trio.Event()
+            now = trio.current_time()
+            due = self._membership.next_deadline()
+            if due is not None and due <= now:
+                self._perform(self._membership.handle_timer(now))
+
+    async def _tick(self) -> None:
+        """Measures how late this process is: others must not be blamed for that."""
+        while True:
+            due = trio.current_time() + LAG_TICK_S
+            await trio.sleep_until(due)
+            lag_s = trio.current_time() - due
+            self._counters.loop_lag_s = lag_s
+            self._counters.loop_lag_s_max = max(self._counters.loop_lag_s_max, lag_s)
+            if lag_s > LAG_TOLD_S:
+                self._receive(swim.Lagged(lag_s))
+
+    async def _upkeep(self) -> None:
+        while True:
+            now = trio.current_time()
+            for member in self._membership.members():
+                if member.is_live:
+                    self._ensure_link(member, now)
+            self._consider()
+            await trio.sleep(UPKEEP_S)
+
+    # Membership --------------------------------------------------------------------------
+
+    def _receive(self, event: swim.Event) -> None:
+        self._perform(self._membership.receive(event, trio.current_time()))
+
+    def _perform(self, effects: list[swim.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case swim.SendDatagram(to, _, messages):
+                    self._port.send(to, messages)
+                case swim.SendStream(peer, messages):
+                    self._send(peer, messages)
+                case swim.MemberChanged(member, previous_state, reason):
+                    self._member_changed(member, previous_state, reason)
+                case swim.ViewChanged(owners, view_id, quorate):
+                    self._pins.receive(pins.ViewChanged(owners, view_id, quorate))
+                case swim.Contact(address):
+                    self.links.dial(address)
+                case swim.Refused(peer, reason):
+                    self._contested(peer, reason)
+        due = self._membership.next_deadline()
+        if due is not None and due < self._sleeps_until:
+            self._hurry.set()
+
+    def _send(self, peer: NodeName, messages: Iterable[Message]) -> None:
+        if (link := self.links.to(peer)) is not None:
+            for message in messages:
+                link.send(encode_message(message))
+
+    def _member_changed(
+        self, member: Member, previous_state: MemberState | None, reason: str
+    ) -> None:
+        if member.name == self._me.name:
+            return
+        if reason != "updated":
+            _log.info(
+                "member changed",
+                member=member.name,
+                address=str(member.address),
+                state=member.state.name.lower(),
+                previous=previous_state.name.lower() if previous_state is not None else None,
+                reason=reason,
+                reporter=member.reporter,
+            )
+        if member.is_live:
+            self._port.introduce(member.name, member.boot_id)
+            self._ensure_link(member, trio.current_time())
+        else:
+            self._dials.pop(member.name, None)
+            self.links.close(member.name, "gone")
+
+    def _ensure_link(self, member: Member, now: float) -> None:
+        """Dial a live member that there is no link to; the lower of two names begins."""
+        name = member.name
+        if name == self._me.name:
+            return
+        if self.links.to(name) is not None:
+            self._dials.pop(name, None)
+            return
+        if name not in self._dials:
+            head_start_s = 0.0 if self._me.name < name else DIAL_SECOND_S
+            self._dials[name] = (now + head_start_s, DIAL_SECOND_S)
+        due, wait_s = self._dials[name]
+        if now >= due:
+            self._dials[name] = (now + wait_s, min(2 * wait_s, DIAL_WAIT_S_MAX))
+            self.links.dial(member.address)
+
+    def _contested(self, peer: NodeName, reason: Refusal) -> None:
+        """Two nodes have one name, or there are too many; `peer` is one of them or told of it."""
+        link = self.links.to(peer)
+        if link is None:
+            return
+        if self.admit(link.peer) is not None or reason is Refusal.CLUSTER_FULL:
+            now = trio.current_time()
+            self._refusals.refused(link.peer.address, reason, peer, now=now)
+            link.close("refused")
+        else:
+            self._refusals.refused_by(link.peer.address, reason)
+
+    # Datagrams and links -----------------------------------------------------------------
+
+    def _datagram(
+        self, sender: NodeName, boot_id: BootId, source: Address, messages: tuple[Message, ...]
+    ) -> None:
+        self._receive(swim.DatagramReceived(sender, source, messages, boot_id))
+
+    def admit(self, peer: Identity) -> Refusal | None:
+        """Why a proven peer may not have a link; None to let it in."""
+        return self._membership.refusal(name=peer.name, boot_id=peer.boot_id, address=peer.address)
+
+    def link_opened(self, link: Link) -> None:
+        """Say who we are, what we know of members and overrides, and where our logs meet."""
+        self._untried -= {link.dialled, link.peer.address}
+        self._refused = ""
+        self._port.introduce(link.name, link.peer.boot_id)
+        self._receive(swim.StreamOpened(link.name))
+        self._pins.opened(link.name)
+        for word in self._overrides.all():
+            link.send(encode_message(word))
+        self._consider()
+
+    def link_closed(self, link: Link) -> None:
+        """Everything on its way on that link may be lost."""
+        _log.info("link closed", peer=link.name, reason=link.close_reason)
+        self._pins.closed(link.name)
+        self._receive(swim.StreamClosed(link.name))
+        self._consider()
+
+    def outbox_low(self) -> None:
+        """A pull may go on."""
+        self._pins.wake()
+
+    def dial_failed(self, address: Address, refusal: Refusal | None) -> None:
+        """Nobody is there, or somebody who does not want us."""
+        self._untried.discard(address)
+        if refusal not in (None, Refusal.SELF, Refusal.LINKED):
+            self._refused = f"refused by {address}: {refusal}"
+        self._consider()
+
+    async def deliver(self, link: Link, messages: tuple[Message, ...]) -> None:
+        """Hear a frame; returns once what it says of pins is committed."""
+        if self.links.to(link.name) is not link or not link.is_open:
+            return
+        words = tuple(message for message in messages if type(message) in SWIM_WORDS)
+        self._receive(swim.StreamReceived(link.name, words))
+        if len(words) == len(messages):
+            return
+        for message in messages:
+            if isinstance(message, BackendOverride):
+                if self._overrides.hear(message):
+                    self._on_override(message)
+            elif isinstance(message, PinWord):
+                self._pins.hear(link.name, message)
+        self._consider()
+        await self._pins.turn_ended()
+
+    # Being in sync -----------------------------------------------------------------------
+
+    def _consider(self) -> None:
+        """Pull a table where something is missing; say when nothing is any more."""
+        replication = self._pins.replication
+        now = trio.current_time()
+        members = self._membership.members()
+        linked = {link.name for link in self.links.all()}
+        if not self._membership.me.synced:
+            verdict = joining.judge(
+                Situation(
+                    age_s=now - self._started_at,
+                    untried=len(self._untried),
+                    refused=self._refused,
+                    others=tuple(member for member in members if member.name != self._me.name),
+                    linked=linked,
+                    pulled=replication.pulled_from,
+                    has_pulled_synced=replication.has_pulled_synced,
+                    gaps=replication.gaps,
+                )
+            )
+            self.reason = verdict.reason
+            if not verdict.reason:
+                _log.info("in sync", after_s=round(now - self._started_at, 3))
+                self._perform(self._membership.set_synced(now))
+            pull_from = verdict.pull_from
+        else:
+            pull_from = gap_filler(
+                replication.gaps, [member for member in members if member.name in linked]
+            )
+        if pull_from is not None and replication.pulling_from is None:
+            replication.pull(pull_from.name, is_synced=pull_from.synced, now=now)
+
+    # What the operator says --------------------------------------------------------------
+
+    def tell(self, word: BackendOverride) -> None:
+        """Send an override to everybody."""
+        encoded = encode_message(word)
+        for link in self.links.all():
+            link.send(encoded)
+
+    def leave(self) -> None:
+        """Tell everybody that this node leaves for good; it takes no part from then on."""
+        self.reason = "leaving"
+        self._perform(self._membership.leave(trio.current_time()))

@@ -1,0 +1,269 @@
+"""The mesh as a node sees it: a stick table, members, and the operator's word.
+
+Owns the wiring of one member: identity, sockets, keys, loops. It is the public face of
+`meshlb.cluster`. Without a cluster the same table and the same claim machine work for a node
+that stands alone, and no socket is opened. Must not know the proxy.
+"""
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import trio
+
+from meshlb.cluster.agent import Agent
+from meshlb.cluster.clock import TableClock
+from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.datagrams import DatagramPort
+from meshlb.cluster.discovery import RESOLVE_EVERY_S, resolve
+from meshlb.cluster.history import Note
+from meshlb.cluster.links import Credentials, Links
+from meshlb.cluster.options import ClusterOptions
+from meshlb.cluster.overrides import Overrides
+from meshlb.cluster.pins import NoStreams, PinAgent, TableStore
+from meshlb.cluster.ports import open_ports
+from meshlb.cluster.refusals import RefusalLog
+from meshlb.cluster.streams import LinkStreams
+from meshlb.cluster.table import MemberTable
+from meshlb.core.sticky.events import ViewChanged
+from meshlb.core.sticky.homes import Homes
+from meshlb.core.sticky.pin import Pin
+from meshlb.core.sticky.standing import ClaimCounters
+from meshlb.core.swim.member import Member
+from meshlb.core.swim.membership import Membership
+from meshlb.model import (
+    Address,
+    BackendName,
+    BackendState,
+    BootId,
+    MemberState,
+    NodeName,
+    PoolName,
+    SessionKey,
+)
+from meshlb.wire.handshake import Identity
+from meshlb.wire.messages import BackendOverride
+from meshlb.wire.seal import DatagramOpener, DatagramSealer, Keyring, cluster_label
+
+FLUSH_S_MAX: Final = 1.0
+"""How long a leaving node waits for its peers to have read its log and its farewell."""
+
+FLUSH_POLL_S: Final = 0.01
+ALONE: Final = Address("127.0.0.1", 0)
+"""The address of a node that has no cluster port."""
+
+BOOT_ID_BYTES: Final = 8
+
+_log = structlog.get_logger("meshlb.cluster")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStory:
+    """Why a key goes where it goes, by this node's own replica."""
+
+    pin: Pin
+    home: NodeName | None
+    backup: NodeName | None
+    notes: tuple[Note, ...]
+
+
+class Mesh:
+    """One per node; made inside trio. The cluster port is bound at once, and used by `run`."""
+
+    def __init__(
+        self,
+        name: NodeName,
+        *,
+        cluster: ClusterOptions | None,
+        store: TableStore,
+        on_override: Callable[[BackendOverride], None] = lambda word: None,
+    ) -> None:
+        """Bind and wire.
+
+        Args:
+            name: this node's name.
+            cluster: None for a node that stands alone.
+            store: where this node's pins are; the caller closes it after `run`.
+            on_override: told of each new word of an operator, here or at another node.
+
+        Raises:
+            ListenError: when the cluster address cannot be bound.
+        """
+        self.name = name
+        self.clock = TableClock()
+        self.counters = MeshCounters()
+        self._store = store
+        self._on_override = on_override
+        self._overrides = Overrides(name)
+        self._options = cluster
+        self._boot_id = BootId(int.from_bytes(secrets.token_bytes(BOOT_ID_BYTES), "big"))
+        self._streams = LinkStreams()
+        self._pins = PinAgent(
+            name=name,
+            boot_id=self._boot_id,
+            store=store,
+            clock=self.clock,
+            streams=NoStreams() if cluster is None else self._streams,
+            counters=self.counters,
+        )
+        self.table = MemberTable(self._pins, self.clock)
+        """The stick table, for the proxy."""
+        self._membership: Membership | None = None
+        self._agent: Agent | None = None
+        self._homes = Homes(())
+        if cluster is not None:
+            self._wire(cluster)
+
+    def _wire(self, cluster: ClusterOptions) -> None:
+        bound, self._listener, address = open_ports(cluster.bind)
+        me = Identity(self.name, self._boot_id, cluster.advertise or address)
+        keyring, label = Keyring(cluster.secrets), cluster_label(cluster.name)
+        seeds = tuple(seed for seed in cluster.join if isinstance(seed, Address))
+        refusals = RefusalLog(self.counters)
+        self._membership = Membership(
+            name=self.name,
+            address=me.address,
+            boot_id=self._boot_id,
+            incarnation=int(time.time() * 1000),
+            timings=cluster.timings,
+            rng=random.Random(),
+            now=trio.current_time(),
+            seeds=seeds,
+        )
+        self._agent = Agent(
+            me,
+            membership=self._membership,
+            pin_agent=self._pins,
+            port=DatagramPort(
+                bound,
+                sealer=DatagramSealer(
+                    keyring, label=label, sender=self.name, boot_id=self._boot_id
+                ),
+                opener=DatagramOpener(keyring, label=label),
+                counters=self.counters,
+            ),
+            overrides=self._overrides,
+            on_override=self._on_override,
+            counters=self.counters,
+            refusals=refusals,
+            seeds=seeds,
+        )
+        self._streams.links = Links(
+            Credentials(me, keyring, label),
+            events=self._agent,
+            counters=self.counters,
+            refusals=refusals,
+            draw=secrets.token_bytes,
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take part until cancelled; started once claims are answered, in sync or not yet."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pins.run)
+            if self._agent is None:
+                self._pins.receive(ViewChanged((self.name,), view_id=self._boot_id, quorate=True))
+            else:
+                links = self._streams.links
+                assert links is not None
+                nursery.start_soon(self._agent.run, links, [self._listener])
+                nursery.start_soon(self._discover)
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def _discover(self) -> None:
+        """Resolves the names to join by, again and again; addresses need no resolving."""
+        assert self._options is not None
+        assert self._membership is not None
+        join = self._options.join
+        while any(not isinstance(seed, Address) for seed in join):
+            self._membership.set_seeds(await resolve(join), trio.current_time())
+            await trio.sleep(RESOLVE_EVERY_S)
+
+    # What a node asks --------------------------------------------------------------------
+
+    @property
+    def address(self) -> Address:
+        """Where the other members reach this node."""
+        return ALONE if self._membership is None else self._membership.me.address
+
+    @property
+    def claim_counters(self) -> ClaimCounters:
+        """The claim machine's own counters; `conflicts` should stay 0."""
+        return self._pins.claims.counters
+
+    @property
+    def is_quorate(self) -> bool:
+        """Whether this node is with the majority."""
+        return self._membership is None or self._membership.ownership.quorate
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether the table is in sync; if not, what is missing."""
+        if self._agent is None or not self._agent.reason:
+            return True, ""
+        return False, self._agent.reason
+
+    def members(self) -> tuple[Member, ...]:
+        """Every member that this node knows, itself first."""
+        if self._membership is not None:
+            return self._membership.members()
+        return (
+            Member(
+                name=self.name,
+                address=ALONE,
+                boot_id=self._boot_id,
+                incarnation=0,
+                state=MemberState.ALIVE,
+                synced=True,
+                reporter=self.name,
+                since=0.0,
+            ),
+        )
+
+    def explain(self, key: SessionKey) -> KeyStory | None:
+        """Why `key` goes where it goes; None where this node has no live pin of it."""
+        pin = self.table.look_up(key)
+        if pin is None:
+            return None
+        owners = (self.name,) if self._membership is None else self._membership.ownership.owners
+        if self._homes.owners != frozenset(owners):
+            self._homes = Homes(owners)
+        home, backup = self._homes.holders(key)
+        return KeyStory(pin, home, backup, self._pins.history.of(key))
+
+    def overrides(self) -> tuple[BackendOverride, ...]:
+        """Every operator's word known here."""
+        return self._overrides.all()
+
+    # What a node does --------------------------------------------------------------------
+
+    def unpin(self, key: SessionKey) -> bool:
+        """Forget the pin of `key`, cluster-wide; False where there was none."""
+        return self.table.unpin(key)
+
+    def set_backend_state(self, pool: PoolName, backend: BackendName, state: BackendState) -> None:
+        """Put a backend to `UP` (health decides), `DRAINING` or `MAINTENANCE`, cluster-wide."""
+        word = self._overrides.say(pool, backend, state, wall_ms=int(time.time() * 1000))
+        self._on_override(word)
+        if self._agent is not None:
+            self._agent.tell(word)
+
+    async def leave(self) -> None:
+        """Tell everybody that this node leaves, once they have all that it knows; bounded."""
+        if self._agent is None:
+            return
+        agent, pins = self._agent, self._pins
+        await _until(lambda: not pins.replication.has_unread(self._streams.peers()))
+        agent.leave()
+        await _until(lambda: not any(link.outbox_bytes for link in agent.links.all()))
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    """Return once `is_so`, or when `FLUSH_S_MAX` has passed."""
+    for _ in range(round(FLUSH_S_MAX / FLUSH_POLL_S)):
+        if is_so():
+            return
+        await trio.sleep(FLUSH_POLL_S)

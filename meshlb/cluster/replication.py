@@ -1,0 +1,269 @@
+"""Keeps the replicas alike: this node's log to each peer, their logs and tables to this node.
+
+Owns, for each stream, where both logs continue; the pulls of whole tables in both directions;
+and the gaps, that is the peers of whose log entries are missing here. A mark of a peer with a
+gap is held back until a pull has filled it: the barrier trusts that all before the mark is here.
+
+All methods are synchronous and called within a turn of the agent, which commits the store before
+`flush` lets anything out. Must not know sockets, nor which pin wins.
+
+Spec: protocol/spec/replication.md.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from meshlb.cluster.counters import MeshCounters
+from meshlb.core.sticky.intake import Intake
+from meshlb.core.sticky.log import ReplicationLog
+from meshlb.core.sticky.pin import Pin, record_from_pin
+from meshlb.model import NodeName, SessionKey
+from meshlb.wire.limits import PINS_PER_MESSAGE_MAX
+from meshlb.wire.messages import (
+    Delta,
+    DeltaAck,
+    Message,
+    PullChunk,
+    PullRequest,
+    ViewMark,
+)
+
+PULL_STALL_S: Final = 5.0
+"""A pull without a chunk for so long is given up, and tried with another peer."""
+
+PULLS_SERVED_MAX: Final = 64
+"""Peers that are sent the table at the same time; one more has to ask again."""
+
+
+class PinReader(Protocol):
+    """Walks the table in the order of keys."""
+
+    def scan(self, after: SessionKey | None, limit: int) -> list[tuple[SessionKey, Pin]]:
+        """At most `limit` records with keys above `after`; fewer than `limit` at the end."""
+        ...
+
+
+class Carrier(Protocol):
+    """The streams, as replication sees them."""
+
+    def send(self, peer: NodeName, message: Message) -> None:
+        """Queue a message on the stream to `peer`; dropped where there is none."""
+        ...
+
+    def takes_more(self, peer: NodeName) -> bool:
+        """True where the stream to `peer` has room for what can wait."""
+        ...
+
+
+@dataclass(slots=True)
+class _Served:
+    """A peer that is being sent the table."""
+
+    request: int
+    after: SessionKey | None = None
+
+
+@dataclass(slots=True)
+class _Pull:
+    """The table that this node is being sent."""
+
+    peer: NodeName
+    request: int
+    from_synced: bool
+    fills: frozenset[NodeName]
+    """The gaps that it will have filled at its end."""
+    heard_at: float
+    upto: SessionKey | None = None
+    """The last key of the chunks so far."""
+
+
+class Replication:
+    """One per node; `now` is monotonic seconds, `table_now` table time."""
+
+    def __init__(
+        self, log: ReplicationLog, reader: PinReader, carrier: Carrier, counters: MeshCounters
+    ) -> None:
+        self._log = log
+        self._intake = Intake()
+        self._reader = reader
+        self._carrier = carrier
+        self._counters = counters
+        self._unplaced: set[NodeName] = set()  # peers whose first position is awaited
+        self._fed: list[NodeName] = []
+        self._to_ack: set[NodeName] = set()
+        self._gaps: set[NodeName] = set()
+        self._held_marks: dict[NodeName, ViewMark] = {}
+        self._served: dict[NodeName, _Served] = {}
+        self._pull: _Pull | None = None
+        self._pulls = 0
+        self.pulled_from: set[NodeName] = set()
+        """Peers whose whole table was pulled on the present stream."""
+        self.has_pulled_synced = False
+        """The whole table of a peer that was in sync has been pulled."""
+
+    # Streams -----------------------------------------------------------------------------
+
+    def opened(self, peer: NodeName) -> None:
+        """A new stream to `peer`: say where its log continues."""
+        self.closed(peer)
+        self._unplaced.add(peer)
+        self._carrier.send(peer, self._intake.position(peer))
+
+    def closed(self, peer: NodeName) -> None:
+        """The stream to `peer` is gone, and with it what was under way on it."""
+        self._unplaced.discard(peer)
+        self._log.close(peer)
+        self._to_ack.discard(peer)
+        self._held_marks.pop(peer, None)
+        self._served.pop(peer, None)
+        self.pulled_from.discard(peer)
+        if self._pull is not None and self._pull.peer == peer:
+            self._pull = None
+
+    # What peers say ----------------------------------------------------------------------
+
+    def acked(self, peer: NodeName, ack: DeltaAck) -> None:
+        """A position in our log; the first one on a stream says where it continues."""
+        if peer in self._unplaced:
+            self._unplaced.discard(peer)
+            self._log.open(peer, ack.boot_id, ack.seq)
+            self._fed.append(peer)
+        else:
+            self._log.ack(peer, ack.boot_id, ack.seq)
+
+    def merged(self, peer: NodeName, delta: Delta) -> None:
+        """The pins of a delta are in the table; note a gap before them."""
+        self._counters.deltas_received += 1
+        self._to_ack.add(peer)
+        if not self._intake.advance(peer, delta):
+            self._gaps.add(peer)
+
+    def hold_back(self, peer: NodeName, mark: ViewMark) -> bool:
+        """True where `mark` must wait for a gap to be filled; `released` gives it back."""
+        if peer not in self._gaps:
+            return False
+        self._held_marks[peer] = mark
+        return True
+
+    def asked(self, peer: NodeName, request: PullRequest) -> None:
+        """`peer` wants the table; `flush` sends it as there is room."""
+        if peer in self._served or len(self._served) < PULLS_SERVED_MAX:
+            self._served[peer] = _Served(request.request)
+            self._counters.pulls_served += 1
+
+    def chunk_merged(
+        self, peer: NodeName, chunk: PullChunk, now: float
+    ) -> list[tuple[NodeName, ViewMark]]:
+        """The pins of a chunk are in the table; the marks that waited for the last chunk.
+
+        What this node has in the chunk's range of keys and the peer has not, for example pins
+        from its disk that nobody else remembers, goes into the log.
+        """
+        pull = self._pull
+        if pull is None or pull.peer != peer or pull.request != chunk.request:
+            return []
+        pull.heard_at = now
+        upto = chunk.pins[-1].key if chunk.pins else pull.upto
+        self._tell_what_is_missing(chunk, after=pull.upto, upto=None if chunk.last else upto)
+        pull.upto = upto
+        self._counters.pins_pulled += len(chunk.pins)
+        if not chunk.last:
+            return []
+        self._pull = None
+        self.pulled_from.add(peer)
+        self.has_pulled_synced |= pull.from_synced
+        self._gaps -= pull.fills
+        return [
+            (name, self._held_marks.pop(name)) for name in pull.fills if name in self._held_marks
+        ]
+
+    def _tell_what_is_missing(
+        self, chunk: PullChunk, *, after: SessionKey | None, upto: SessionKey | None
+    ) -> None:
+        theirs = {record.key: (record.epoch, record.stamp_ms) for record in chunk.pins}
+        while page := self._reader.scan(after, PINS_PER_MESSAGE_MAX):
+            for key, pin in page:
+                if upto is not None and key > upto:
+                    return
+                if theirs.get(key) != (pin.epoch, pin.stamp_ms):
+                    self._log.append(key, pin)
+            after = page[-1][0]
+
+    # Pulling -----------------------------------------------------------------------------
+
+    @property
+    def gaps(self) -> frozenset[NodeName]:
+        """The peers of whose log entries are missing here."""
+        return frozenset(self._gaps)
+
+    @property
+    def pulling_from(self) -> NodeName | None:
+        """The peer that is sending its table."""
+        return self._pull.peer if self._pull is not None else None
+
+    def pull(self, peer: NodeName, *, is_synced: bool, now: float) -> None:
+        """Ask `peer` for its table, unless a pull is under way.
+
+        The table of a peer that is in sync fills all gaps known now: what others have told that
+        peer since is in what they keep telling us. Another one's fills only its own.
+        """
+        if self._pull is not None:
+            return
+        self._pulls += 1
+        fills = self.gaps if is_synced else frozenset({peer})
+        self._pull = _Pull(peer, self._pulls, is_synced, fills, now)
+        self._counters.pulls_started += 1
+        self._carrier.send(peer, PullRequest(self._pulls))
+
+    def give_up_stalled(self, now: float) -> None:
+        """End a pull whose peer sends no more chunks."""
+        if self._pull is not None and now - self._pull.heard_at > PULL_STALL_S:
+            self._pull = None
+
+    def has_unread(self, peers: Iterable[NodeName]) -> bool:
+        """True where one of `peers` has not acknowledged all of our log."""
+        return any(self._log.unread(peer) for peer in peers)
+
+    # Sending -----------------------------------------------------------------------------
+
+    def append(self, key: SessionKey, pin: Pin) -> None:
+        """Tell every peer of `pin`, with the next `flush`."""
+        self._log.append(key, pin)
+
+    def flush(self, peers: Iterable[NodeName], *, table_now: float) -> list[NodeName]:
+        """Queue what each of `peers` lacks, and acknowledge what it has told.
+
+        Returns:
+            Peers that now have, in their stream, all that they lacked when it was opened.
+        """
+        for peer in peers:
+            while (delta := self._log.next_delta(peer, table_now)) is not None:
+                self._counters.deltas_sent += 1
+                self._carrier.send(peer, delta)
+        for peer in self._to_ack:
+            self._carrier.send(peer, self._intake.position(peer))
+        self._to_ack.clear()
+        fed, self._fed = self._fed, []
+        return fed
+
+    def serve_pulls(self, *, table_now: float) -> bool:
+        """Send one chunk to each peer that wants the table and has room.
+
+        Returns:
+            True where there is more to send at once.
+        """
+        has_more = False
+        for peer, served in list(self._served.items()):
+            if not self._carrier.takes_more(peer):
+                continue
+            page = self._reader.scan(served.after, PINS_PER_MESSAGE_MAX)
+            is_last = len(page) < PINS_PER_MESSAGE_MAX
+            records = tuple(record_from_pin(key, pin, now=table_now) for key, pin in page)
+            self._carrier.send(peer, PullChunk(served.request, records, is_last))
+            if is_last:
+                del self._served[peer]
+            else:
+                served.after = page[-1][0]
+                has_more = True
+        return has_more

@@ -1,0 +1,32 @@
+"""Messages to members by name: what stands between the pins' loop and the links.
+
+Owns nothing but the encoding of a message on its way to a link.
+"""
+
+from collections.abc import Iterable
+
+from meshlb.cluster.links import Links
+from meshlb.model import NodeName
+from meshlb.wire.codec import encode_message
+from meshlb.wire.messages import Message
+
+
+class LinkStreams:
+    """Implements `meshlb.cluster.pins.Streams`; before `links` is set, nobody is there."""
+
+    def __init__(self) -> None:
+        self.links: Links | None = None
+
+    def send(self, peer: NodeName, message: Message) -> None:
+        """Queue a message on the link to `peer`; dropped where there is none."""
+        if self.links is not None and (link := self.links.to(peer)) is not None:
+            link.send(encode_message(message))
+
+    def takes_more(self, peer: NodeName) -> bool:
+        """True where the link to `peer` has room for what can wait."""
+        link = self.links.to(peer) if self.links is not None else None
+        return link is not None and link.is_low
+
+    def peers(self) -> Iterable[NodeName]:
+        """All members that there is a link to."""
+        return [link.name for link in self.links.all()] if self.links is not None else ()

@@ -1,0 +1,140 @@
+"""Members on loopback sockets in one trio process, with tables in dicts."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+
+from meshlb.cluster.mesh import Mesh
+from meshlb.cluster.options import ClusterOptions
+from meshlb.core.sticky.pin import Pin, Proposal
+from meshlb.core.swim.timings import LOCAL
+from meshlb.model import (
+    Address,
+    BackendName,
+    KeySource,
+    MemberState,
+    NodeName,
+    PoolName,
+    SessionKey,
+)
+from meshlb.wire.messages import BackendOverride
+
+SECRET = b"s" * 32
+FREE = Address("127.0.0.1", 0)
+PATIENCE_S = 10.0
+"""How long a test waits for what must happen; it never asserts how fast."""
+
+
+class DictStore:
+    """A table in memory."""
+
+    def __init__(self) -> None:
+        self.pins: dict[SessionKey, Pin] = {}
+        self.commits = 0
+
+    def get(self, key: SessionKey) -> Pin | None:
+        return self.pins.get(key)
+
+    def put(self, key: SessionKey, pin: Pin) -> None:
+        self.pins[key] = pin
+
+    def commit(self) -> None:
+        self.commits += 1
+
+    def scan(self, after: SessionKey | None, limit: int) -> list[tuple[SessionKey, Pin]]:
+        keys = sorted(key for key in self.pins if after is None or key > after)
+        return [(key, self.pins[key]) for key in keys[:limit]]
+
+
+class Node:
+    """A mesh and its store; `stop` is a crash: nothing more is said."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        join: Sequence[Address] = (),
+        secrets: tuple[bytes, ...] = (SECRET,),
+        cluster: str = "shop",
+        bind: Address = FREE,
+        pins: dict[SessionKey, Pin] | None = None,
+    ) -> None:
+        self.store = DictStore()
+        self.store.pins.update(pins or {})
+        self.words: list[BackendOverride] = []
+        self.mesh = Mesh(
+            NodeName(name),
+            cluster=ClusterOptions(
+                name=cluster, bind=bind, join=tuple(join), secrets=secrets, timings=LOCAL
+            ),
+            store=self.store,
+            on_override=self.words.append,
+        )
+        self._scope = trio.CancelScope()
+        self._stopped = trio.Event()
+
+    @property
+    def address(self) -> Address:
+        return self.mesh.address
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with self._scope:
+            await self.mesh.run(task_status=task_status)
+        self._stopped.set()
+
+    async def stop(self) -> None:
+        self._scope.cancel()
+        await self._stopped.wait()
+
+    def states(self) -> dict[str, MemberState]:
+        return {member.name: member.state for member in self.mesh.members()}
+
+    def sees_alive(self, *names: str) -> bool:
+        return self.states() == dict.fromkeys(names, MemberState.ALIVE)
+
+    @property
+    def is_synced(self) -> bool:
+        return self.mesh.readiness()[0]
+
+
+@asynccontextmanager
+async def cluster(*names: str) -> AsyncIterator[tuple[list[Node], trio.Nursery]]:
+    """Nodes that all see each other alive and in sync, and the nursery they run in."""
+    async with trio.open_nursery() as nursery:
+        nodes: list[Node] = []
+        for name in names:
+            node = Node(name, join=[node.address for node in nodes])
+            nodes.append(node)
+            await nursery.start(node.run)
+        await until(lambda: all(n.sees_alive(*names) and owners(n) == len(names) for n in nodes))
+        yield nodes, nursery
+        nursery.cancel_scope.cancel()
+
+
+def owners(node: Node) -> int:
+    """How many members are in sync, by the view of `node`."""
+    return sum(member.synced for member in node.mesh.members())
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what must happen."""
+    with trio.fail_after(PATIENCE_S):
+        while not is_so():  # noqa: ASYNC110
+            await trio.sleep(0.005)
+
+
+def key_of(number: int) -> SessionKey:
+    """Keys that spread over all slots."""
+    return SessionKey((number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128).to_bytes(16, "big"))
+
+
+def proposal(key: SessionKey, backend: str, ttl_s: float = 600.0) -> Proposal:
+    return Proposal(
+        key=key,
+        pool=PoolName("app"),
+        backend=BackendName(backend),
+        by=KeySource.HEADER,
+        ttl_s=ttl_s,
+        max_age_s=None,
+    )
