@@ -1,0 +1,160 @@
+"""The LMDB environment: where it lives, who may open it, and what can be wrong with it.
+
+Owns the directory, its lock, the map's size and the translation of LMDB's errors. Must not know
+what is stored.
+
+Durability: a commit is written to the page cache, not to the disk, so it survives the death of
+every process but not of the machine; `sync` makes all commits so far survive that as well, and
+is meant for a thread. The memory map is read-only, because a full disk must be an error and not
+a SIGBUS.
+"""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lmdb
+
+from meshlb.errors import StoreError
+
+MAP_BYTES_FIRST = 256 * 1024 * 1024
+"""Address space, not memory: about three million pins. Doubled when it is full."""
+
+MAP_BYTES_MAX = 64 * 1024 * 1024 * 1024
+
+_LOCK_NAME = "meshlb.lock"
+_TABLES_MAX = 8
+
+T = TypeVar("T")
+
+
+class Environment:
+    """An open LMDB environment that belongs to this process alone.
+
+    Attributes:
+        lmdb: the environment.
+        directory: where it lives.
+    """
+
+    def __init__(self, data_dir: Path | None, *, map_bytes: int = MAP_BYTES_FIRST) -> None:
+        """Open or create the store in `data_dir`, or in a temporary directory.
+
+        Raises:
+            StoreError: when the directory cannot be used, belongs to another node, or holds a
+                damaged store; the message says what to do.
+        """
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if data_dir is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="meshlb-")
+            data_dir = Path(self._temporary.name)
+        self.directory = data_dir
+        self._lock = _lock_directory(data_dir)
+        try:
+            self.lmdb = _open(data_dir, map_bytes)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, action: Callable[[Any], T]) -> T:
+        """Run `action` in one write transaction, again with a larger map if it is full.
+
+        Raises:
+            StoreError: when the disk is full or fails; nothing was written.
+        """
+        while True:
+            try:
+                with self.lmdb.begin(write=True) as transaction:
+                    return action(transaction)
+            except lmdb.MapFullError as error:
+                map_bytes = self.lmdb.info()["map_size"] * 2
+                if map_bytes > MAP_BYTES_MAX:
+                    raise StoreError(f"the store has reached {MAP_BYTES_MAX} bytes") from error
+                self.lmdb.set_mapsize(map_bytes)
+            except lmdb.Error as error:
+                raise StoreError(f"cannot write to {self.directory}: {error}") from error
+
+    def sync(self) -> None:
+        """Flush every commit so far to the disk; may take long, so call it in a thread.
+
+        Raises:
+            StoreError: when the disk fails.
+        """
+        try:
+            self.lmdb.sync(True)
+        except lmdb.Error as error:
+            raise StoreError(f"cannot flush {self.directory}: {error}") from error
+
+    def close(self) -> None:
+        """Close the store; a temporary one is removed. Closing twice does no harm."""
+        environment = getattr(self, "lmdb", None)
+        if environment is not None:
+            environment.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+
+def _lock_directory(directory: Path) -> int:
+    """A descriptor that holds the lock for as long as it is open, also over a SIGKILL."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"data_dir {directory} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise StoreError(f"data_dir {directory} is in use by another node") from error
+    return lock
+
+
+def _open(directory: Path, map_bytes: int) -> Any:
+    try:
+        environment = lmdb.open(
+            str(directory),
+            map_size=map_bytes,
+            max_dbs=_TABLES_MAX,
+            sync=False,
+            metasync=False,
+            readahead=False,
+            meminit=False,
+        )
+    except lmdb.Error as error:
+        raise damaged(directory, str(error)) from error
+    try:
+        _check_length(environment, directory / "data.mdb")
+    except lmdb.Error as error:
+        environment.close()
+        raise damaged(directory, str(error)) from error
+    return environment
+
+
+def _check_length(environment: Any, path: Path) -> None:
+    """Read everything once if the file is shorter than it should be.
+
+    Reading a page beyond the end of the file would kill the process, so the file is made longer
+    first; pages that were never written and never needed do no harm, all others are noticed.
+    """
+    expected_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if path.stat().st_size >= expected_bytes:
+        return
+    os.truncate(path, expected_bytes)
+    with environment.begin() as transaction:
+        for name in list(transaction.cursor().iternext(values=False)):
+            table = environment.open_db(name, txn=transaction, create=False)
+            for _ in transaction.cursor(table):
+                pass
+
+
+def damaged(directory: Path, reason: str) -> StoreError:
+    """What to raise for a store that cannot be read."""
+    return StoreError(
+        f"the store in {directory} is damaged ({reason}); move data.mdb and lock.mdb away and start"
+        " again: the pins come back from the other nodes"
+    )

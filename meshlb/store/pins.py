@@ -1,0 +1,344 @@
+"""The pins of this node in LMDB: warm after a restart, and shared with reading processes.
+
+Owns the tables, the writes that are not committed yet, and the counts of live pins. It keeps
+whatever record it is given: which of two pins stays is the business of `core.sticky`.
+
+Reads see every `put` at once. `commit` makes them durable against the death of the process (see
+`environment`) and is called once per batch of events, before anything about them leaves the node.
+
+When the disk is full the node goes on from memory: reads and writes still work, `degraded` says
+why, the log says so loudly, and `commit` tries again from time to time.
+
+One thread only; `sync` may be called in another one.
+"""
+
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import structlog
+
+from meshlb.core.sticky.lifetime import LINGER_S_MAX
+from meshlb.core.sticky.pin import MS_PER_S, Pin
+from meshlb.errors import StoreError
+from meshlb.model import BackendName, PoolName, SessionKey
+from meshlb.store.environment import MAP_BYTES_FIRST, Environment, damaged
+from meshlb.store.hot import HotPins
+from meshlb.store.names import Names
+from meshlb.store.packing import (
+    FORMAT,
+    expiry_ms,
+    is_retired,
+    is_tombstone,
+    pack,
+    retired,
+    unpack,
+)
+
+UNWRITTEN_PINS_MAX = 262_144
+"""What a node holds in memory while it cannot write; beyond, the oldest are forgotten."""
+
+RETRY_S = 5.0
+"""How often a store that cannot be written is tried again."""
+
+SWEEP_PINS_MAX = 2_000
+"""Pins that one step of the sweep looks at: about a millisecond."""
+
+_FORMAT_KEY = b"format"
+
+_log = structlog.get_logger(__name__)
+
+BackendId = tuple[PoolName, BackendName]
+
+
+class LmdbPins:
+    """A `core.sticky.replica.PinStore` that lasts.
+
+    Attributes:
+        degraded: why pins are not being written; None while all is well.
+        forgotten: pins dropped from memory because they could not be written.
+    """
+
+    def __init__(self, data_dir: Path | None = None, *, map_bytes: int = MAP_BYTES_FIRST) -> None:
+        """Open or create the store in `data_dir`; None: in a temporary directory.
+
+        Raises:
+            StoreError: when it cannot be opened; the message says what to do.
+        """
+        self.degraded: str | None = None
+        self.forgotten = 0
+        self._environment = Environment(data_dir, map_bytes=map_bytes)
+        self._unwritten: dict[SessionKey, Pin] = {}
+        self._hot = HotPins()
+        self._retry_at = 0.0
+        self._swept: bytes = b""
+        self._reader: Any = None
+        self._is_open = True
+        try:
+            self._environment.write(self._open_tables)
+        except lmdb.Error as error:
+            self.close()
+            raise damaged(self._environment.directory, str(error)) from error
+        except StoreError:
+            self.close()
+            raise
+
+    def _open_tables(self, transaction: Any) -> None:
+        open_table = self._environment.lmdb.open_db
+        meta = open_table(b"meta", txn=transaction)
+        stored_format = transaction.get(_FORMAT_KEY, db=meta)
+        if stored_format is None:
+            transaction.put(_FORMAT_KEY, b"%d" % FORMAT, db=meta)
+        elif stored_format != b"%d" % FORMAT:
+            raise StoreError(
+                f"the store in {self._environment.directory} has format {stored_format.decode()}"
+                f" and this program reads {FORMAT}: run the version that wrote it, or move data.mdb"
+                " and lock.mdb away"
+            )
+        self._pins = open_table(b"pins", txn=transaction)
+        self._names_table = open_table(b"names", txn=transaction)
+        self._counts_table = open_table(b"counts", txn=transaction)
+        try:
+            names = [name.decode() for _, name in transaction.cursor(self._names_table)]
+            self._names = Names(names)
+            self._counts = dict(self._stored_counts(transaction))
+        except (UnicodeDecodeError, ValueError, IndexError) as error:
+            raise damaged(self._environment.directory, "its names are unreadable") from error
+        self._changed_counts: set[BackendId] = set()
+
+    def _stored_counts(self, transaction: Any) -> Iterator[tuple[BackendId, int]]:
+        for key, count in transaction.cursor(self._counts_table):
+            pool = PoolName(self._names[int.from_bytes(key[:2], "big")])
+            backend = BackendName(self._names[int.from_bytes(key[2:], "big")])
+            yield (pool, backend), int(count)
+
+    # Reading -----------------------------------------------------------------------------
+
+    def get(self, key: SessionKey) -> Pin | None:
+        """The record of `key`, whatever it is: a pin, an expired one, a tombstone."""
+        return self._hot.get(key) or self._unwritten.get(key) or self._read(key)
+
+    def _read(self, key: SessionKey) -> Pin | None:
+        value = self._value(key)
+        if value is None:
+            return None
+        pin = self._unpack(value)
+        if pin is not None and not is_retired(value):
+            self._hot.put(key, pin)
+        return pin
+
+    def _value(self, key: SessionKey) -> bytes | None:
+        value: bytes | None = self._current_reader().get(key, db=self._pins)
+        return value
+
+    def _current_reader(self) -> Any:
+        """A read transaction that sees every commit so far."""
+        if self._reader is None:
+            self._reader = self._environment.lmdb.begin()
+        return self._reader
+
+    def _end_reader(self) -> None:
+        """An open reader keeps the writer from using the pages of what it sees anew."""
+        if self._reader is not None:
+            self._reader.abort()
+            self._reader = None
+
+    def _unpack(self, value: bytes) -> Pin | None:
+        try:
+            return unpack(value, self._names)
+        except (struct.error, IndexError):
+            _log.error("a damaged pin was passed over", value=value.hex())
+            return None
+
+    def scan(self, after: SessionKey | None, limit: int) -> list[tuple[SessionKey, Pin]]:
+        """Up to `limit` records in the order of their keys, those behind `after`.
+
+        An empty list: there are no more. What changes meanwhile may or may not be seen, but a
+        record that was there before the first chunk and stays is in exactly one of them.
+        """
+        start = b"" if after is None else after
+        stored = list(self._values_after(start, limit))
+        found: dict[SessionKey, Pin] = {}
+        for key, value in stored:
+            pin = self._unpack(value)
+            if pin is not None:
+                found[SessionKey(key)] = pin
+        is_last = len(stored) < limit
+        for unwritten, pin in self._unwritten.items():
+            if unwritten > start and (is_last or unwritten <= stored[-1][0]):
+                found[unwritten] = pin
+        return sorted(found.items())[:limit]
+
+    def _values_after(self, start: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
+        cursor = self._current_reader().cursor(self._pins)
+        if not cursor.set_range(start):
+            return
+        for key, value in cursor.iternext():
+            if key == start:
+                continue
+            if limit <= 0:
+                return
+            limit -= 1
+            yield key, value
+
+    def __len__(self) -> int:
+        """Live pins: no tombstones, nothing that the sweep has found expired."""
+        return sum(self._counts.values())
+
+    def counts(self) -> dict[BackendId, int]:
+        """Live pins for each backend."""
+        return {backend: count for backend, count in self._counts.items() if count}
+
+    # Writing -----------------------------------------------------------------------------
+
+    def put(self, key: SessionKey, pin: Pin) -> None:
+        """Keep `pin` as the record of `key`; seen at once, durable after `commit`."""
+        known = self._hot.get(key) or self._unwritten.get(key)
+        if known is None:
+            value = self._value(key)
+            if value is not None and not is_retired(value):
+                known = self._unpack(value)
+        if known is None or known.backend != pin.backend or known.pool != pin.pool:
+            if known is not None and known.backend:
+                self._count(known, -1)
+            if pin.backend:
+                self._count(pin, 1)
+        self._unwritten[key] = pin
+        self._hot.put(key, pin)
+
+    def _count(self, pin: Pin, change: int) -> None:
+        backend = (pin.pool, pin.backend)
+        self._counts[backend] = self._counts.get(backend, 0) + change
+        self._changed_counts.add(backend)
+
+    def commit(self) -> None:
+        """Make every `put` so far durable; never raises, see `degraded`."""
+        if not self._unwritten and not self._changed_counts:
+            return
+        if self.degraded is not None and time.monotonic() < self._retry_at:
+            self._bound_memory()
+            return
+        try:
+            values = sorted((key, pack(pin, self._names)) for key, pin in self._unwritten.items())
+            self._write(lambda transaction: self._put_all(transaction, values))
+        except StoreError as error:
+            self._degrade(str(error))
+            return
+        self._unwritten.clear()
+        if self.degraded is not None:
+            _log.warning("the stick table is written again", forgotten=self.forgotten)
+            self.degraded = None
+
+    def _write(self, action: Any) -> None:
+        self._end_reader()
+        self._environment.write(action)
+        self._names.saved()
+        self._changed_counts.clear()
+
+    def _put_all(self, transaction: Any, values: list[tuple[SessionKey, bytes]]) -> None:
+        for pool, backend in self._changed_counts:
+            key = self._names.number(pool) << 16 | self._names.number(backend)
+            count = b"%d" % self._counts[pool, backend]
+            transaction.put(key.to_bytes(4, "big"), count, db=self._counts_table)
+        for number, name in self._names.unsaved():
+            transaction.put(number.to_bytes(2, "big"), name.encode(), db=self._names_table)
+        transaction.cursor(self._pins).putmulti(values)
+
+    def _degrade(self, reason: str) -> None:
+        if self.degraded is None:
+            _log.error(
+                "the stick table cannot be written: this node goes on from memory, and its pins"
+                " are lost if it stops",
+                reason=reason,
+            )
+        self.degraded = reason
+        self._retry_at = time.monotonic() + RETRY_S
+        self._bound_memory()
+
+    def _bound_memory(self) -> None:
+        excess = len(self._unwritten) - UNWRITTEN_PINS_MAX
+        for key in list(self._unwritten)[: max(0, excess)]:
+            pin = self._unwritten.pop(key)
+            self._hot.drop(key)
+            if pin.backend:
+                self._count(pin, -1)
+            self.forgotten += 1
+
+    # Sweeping ----------------------------------------------------------------------------
+
+    def sweep(self, now: float, limit: int = SWEEP_PINS_MAX) -> int:
+        """Look at the next `limit` records, and remove what has been dead for long enough.
+
+        An expired pin is no longer counted, and removed once it lingers no more; a tombstone is
+        removed when its grace is over. Returns how many were removed or retired.
+        """
+        self.commit()
+        if self.degraded is not None:
+            return 0
+        now_ms = round(now * MS_PER_S)
+        gone_ms = round((now - LINGER_S_MAX) * MS_PER_S)
+        removed: list[SessionKey] = []
+        retiring: list[tuple[SessionKey, bytes]] = []
+        uncounted: list[Pin] = []
+        values = list(self._values_after(self._swept, limit))
+        for key, value in values:
+            expired_ms = expiry_ms(value)
+            if expired_ms > now_ms:
+                continue
+            if is_tombstone(value):
+                removed.append(SessionKey(key))
+                continue
+            if not is_retired(value) and (pin := self._unpack(value)) is not None:
+                uncounted.append(pin)
+            if expired_ms <= gone_ms:
+                removed.append(SessionKey(key))
+            elif not is_retired(value):
+                retiring.append((SessionKey(key), retired(value)))
+        self._swept = values[-1][0] if len(values) == limit else b""
+        if removed or retiring:
+            self._bury(removed, retiring, uncounted)
+        return len(removed) + len(retiring)
+
+    def _bury(
+        self,
+        removed: list[SessionKey],
+        retiring: list[tuple[SessionKey, bytes]],
+        uncounted: list[Pin],
+    ) -> None:
+        def bury(transaction: Any) -> None:
+            self._put_all(transaction, retiring)
+            for key in removed:
+                transaction.delete(key, db=self._pins)
+
+        for pin in uncounted:
+            self._count(pin, -1)
+        try:
+            self._write(bury)
+        except StoreError as error:
+            for pin in uncounted:
+                self._count(pin, 1)
+            self._degrade(str(error))
+            return
+        for key in (*removed, *(key for key, _ in retiring)):
+            self._hot.drop(key)
+
+    # The end -----------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Flush every commit so far to the disk; slow, so call it in a thread.
+
+        Raises:
+            StoreError: when the disk fails.
+        """
+        self._environment.sync()
+
+    def close(self) -> None:
+        """Commit and close; closing twice does no harm."""
+        if self._is_open:
+            self.commit()
+            self._end_reader()
+            self._environment.close()
+            self._is_open = False
