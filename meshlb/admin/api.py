@@ -119,7 +119,7 @@ async def _pins(node: NodeView, request: Request) -> Response:
         raise _bad_request(f"`limit` is a number from 1 to {PINS_LIMIT_MAX}")
     if pool is not None:
         _check(node, pool, backend)
-    pins = node.pins(
+    pins = await node.pins(
         None if pool is None else PoolName(pool),
         None if backend is None else BackendName(backend),
         int(text),

@@ -147,7 +147,7 @@ class Explanation:
 
 
 class NodeView(Protocol):
-    """A node as its admin API sees it. Reading is synchronous, local, and changes nothing.
+    """A node as its admin API sees it. Reading is local and changes nothing.
 
     What names a pool or backend that does not exist raises `AdminError` (see `unknown_pool`,
     `unknown_backend`).
@@ -169,7 +169,7 @@ class NodeView(Protocol):
         """All pools, in the order of the configuration."""
         ...
 
-    def pins(
+    async def pins(
         self, pool: PoolName | None, backend: BackendName | None, limit: int
     ) -> tuple[PinView, ...]:
         """At most `limit` live pins, of one pool or backend where one is named."""

@@ -52,6 +52,7 @@ class Decision(Generic[B]):
         pin: the pin that is followed; None while a claim is due.
         proposal: what to claim first; None: no claim is due.
         cookie: the value of a load-balancer cookie to set with the response; None: set none.
+        minted: the pin was made just now, without a claim.
     """
 
     backend: B | None
@@ -60,6 +61,7 @@ class Decision(Generic[B]):
     pin: Pin | None = None
     proposal: Proposal | None = None
     cookie: bytes | None = None
+    minted: bool = False
 
 
 class Router(Generic[B]):
@@ -119,6 +121,16 @@ class Router(Generic[B]):
     def hash(self, rule: KeyRule, value: bytes) -> SessionKey:
         """The session key of a value that a rule found."""
         return hash_key(self._key_secret, self._pool, rule.by, rule.name, value)
+
+    def keys_of(self, value: bytes) -> list[SessionKey]:
+        """The session keys that `value`, as a client sends it, can stand for, by rule."""
+        keys = []
+        for rule in self._rules:
+            if rule.by is not KeySource.COOKIE:
+                keys.append(self.hash(rule, value))
+            elif self._sealer is not None and (cookie := self._sealer.open(value)) is not None:
+                keys.append(cookie.key)
+        return keys
 
     def settle(self, decision: Decision[B], pin: Pin, now: float) -> None:
         """The claim of `decision` has ended with `pin`: follow it if it can be followed."""
@@ -208,7 +220,7 @@ class Router(Generic[B]):
             return Decision(None, rule)
         key = SessionKey(self._draw(SESSION_KEY_BYTES))
         pin = self._table.plant(self._propose(rule, key, chosen))
-        decision = Decision(chosen, rule, key, pin)
+        decision = Decision(chosen, rule, key, pin, minted=True)
         self._set_cookie(decision, made_at=now, now=now)
         return decision
 

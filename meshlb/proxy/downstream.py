@@ -250,11 +250,14 @@ class Downstream(Stream):
         if request.forwarded:
             client = frontend.forwarding.origin(client, request)
         self._decision = decision = frontend.router.route(request, client, frontend.table_now())
+        if decision.minted:
+            frontend.counters.pins_new += 1
+        elif decision.pin is not None:
+            frontend.counters.pins_hit += 1
         backend = decision.backend
         if backend is not None and not request.websocket:
             upstream = backend.take_idle(must_be_quiet=request.method not in REPEATABLE_METHODS)
             if upstream is not None:
-                frontend.counters.pins_hit += decision.pin is not None
                 self._forward(upstream)
                 return
         elif backend is None and decision.proposal is None:

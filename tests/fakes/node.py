@@ -97,7 +97,7 @@ class FakeNode:
         other = PoolView(name="other", balance="rendezvous", backends=(make_backend("x1"),))
         return PoolView(name=POOL, balance="round-robin", backends=backends), other
 
-    def pins(
+    async def pins(
         self, pool: PoolName | None, backend: BackendName | None, limit: int
     ) -> tuple[PinView, ...]:
         found = [

@@ -1,0 +1,196 @@
+"""A node: one nursery that wires the store, the mesh, the data plane and the admin API.
+
+The only place where proxy and cluster meet. Its life:
+
+    bind every address        a port in use ends the start with one line
+    join, pull the table      clients are refused until the table is in sync
+    serve
+    drain, leave, exit 0      on SIGTERM, Ctrl-C or `meshlb leave`; a second SIGTERM stops at once
+"""
+
+import gc
+import hashlib
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+import trio
+
+from meshlb.admin.api import build_app
+from meshlb.admin.serve import serve
+from meshlb.cluster.mesh import Mesh
+from meshlb.cluster.options import ClusterOptions
+from meshlb.config import Settings
+from meshlb.errors import StoreError
+from meshlb.node_view import LiveNode
+from meshlb.proxy.plane import DataPlane
+from meshlb.store import LmdbPins
+from meshlb.store.secret import own_secret
+from meshlb.wire.messages import BackendOverride
+
+LEAVE_S_MAX = 2.0
+"""How long saying farewell may take; drain gets the rest of `shutdown_timeout`."""
+
+LEAVE_FRACTION_MAX = 0.4
+"""The same as a part of a short `shutdown_timeout`."""
+
+READY_POLL_S = 0.02
+SWEEP_EVERY_S = 0.1
+"""Each sweep looks at a bounded number of pins; a million are looked at within a minute."""
+
+SYNC_EVERY_S = 1.0
+"""How much of the latest a power cut of the machine can cost; a crash of the node costs nothing."""
+KEY_SECRET_BYTES = 32
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings, *, ready: Callable[[LiveNode], None] | None = None) -> None:
+    """Run a node until it is told to leave.
+
+    Args:
+        settings: the configuration.
+        ready: called once the node serves.
+
+    Raises:
+        ListenError: an address cannot be bound.
+        StoreError: the store cannot be opened.
+    """
+    _raise_descriptor_limit()
+    store = LmdbPins(settings.node.data_dir)
+    try:
+        node = Node(settings, store)
+        await node.run(ready)
+    finally:
+        store.close()
+
+
+class Node:
+    """The parts of one node, wired."""
+
+    def __init__(self, settings: Settings, store: LmdbPins) -> None:
+        """Bind the cluster's port and build everything; `run` begins to serve."""
+        self._settings = settings
+        self._store = store
+        cluster = settings.cluster
+        sealing_secrets = (
+            cluster.secrets if cluster is not None else (own_secret(settings.node.data_dir),)
+        )
+        self._mesh = Mesh(
+            settings.node.name,
+            cluster=ClusterOptions.of(cluster) if cluster is not None else None,
+            store=store,
+            on_override=self._apply,
+        )
+        self._plane = DataPlane(
+            settings,
+            self._mesh.table,
+            table_now=self._mesh.clock.now,
+            cookie_secrets=sealing_secrets,
+            key_secret=_key_secret(sealing_secrets[0]),
+        )
+        self._leaving = trio.Event()
+        self._view = LiveNode(
+            settings, mesh=self._mesh, plane=self._plane, store=store, leave=self._leaving.set
+        )
+
+    async def run(self, ready: Callable[[LiveNode], None] | None) -> None:
+        """Serve until told to leave, then drain and leave."""
+        may_listen = trio.Event()
+
+        async def serve_clients(*, task_status: trio.TaskStatus[None]) -> None:
+            await self._plane.run(may_listen=may_listen, task_status=task_status)
+
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+                nursery.start_soon(self._obey, signals, nursery.cancel_scope)
+                await nursery.start(serve_clients)
+                await nursery.start(self._mesh.run)
+                admin = await nursery.start(serve, self._settings.admin, build_app(self._view))
+                nursery.start_soon(self._keep_store)
+                self._announce(admin)
+                nursery.start_soon(self._open_when_ready, may_listen, ready)
+                await self._leaving.wait()
+                await self._leave()
+                nursery.cancel_scope.cancel()
+
+    def _announce(self, admin: object) -> None:
+        log.info(
+            "node started",
+            node=self._settings.node.name,
+            admin=str(admin),
+            cluster=str(self._mesh.address) if self._settings.cluster is not None else None,
+            listeners={name: str(address) for name, address in self._plane.addresses.items()},
+        )
+
+    async def _open_when_ready(
+        self, may_listen: trio.Event, ready: Callable[[LiveNode], None] | None
+    ) -> None:
+        """Let clients in once the table is in sync."""
+        while not self._mesh.readiness()[0]:  # noqa: ASYNC110 - it depends on many things
+            await trio.sleep(READY_POLL_S)
+        may_listen.set()
+        await self._plane.accepting.wait()
+        # What is alive now lives as long as the node: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        log.info("node ready", node=self._settings.node.name)
+        if ready is not None:
+            ready(self._view)
+
+    async def _keep_store(self) -> None:
+        """Remove what has expired, a little at a time; flush to the disk in a thread."""
+        synced_at = trio.current_time()
+        while True:
+            await trio.sleep(SWEEP_EVERY_S)
+            self._store.sweep(self._mesh.clock.now())
+            if trio.current_time() >= synced_at + SYNC_EVERY_S:
+                try:
+                    await trio.to_thread.run_sync(self._store.sync)
+                except StoreError as error:
+                    log.error("the pins could not be flushed to the disk", reason=str(error))
+                synced_at = trio.current_time()
+
+    async def _obey(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                log.warning("SIGHUP ignored: this version does not reload; restart the node")
+            elif self._leaving.is_set():
+                log.warning("node stops at once")
+                scope.cancel()
+            else:
+                self._leaving.set()
+
+    async def _leave(self) -> None:
+        """Drain, say farewell, and be done within `shutdown_timeout`."""
+        total_s = self._settings.node.shutdown_timeout_s
+        farewell_s = min(LEAVE_S_MAX, total_s * LEAVE_FRACTION_MAX)
+        log.info("node leaves", node=self._settings.node.name, within_s=total_s)
+        await self._plane.drain(timeout_s=total_s - farewell_s)
+        with trio.move_on_after(farewell_s):
+            await self._mesh.leave()
+        log.info("node has left", node=self._settings.node.name)
+
+    def _apply(self, word: BackendOverride) -> None:
+        """An operator's word on a backend, from this node or another one."""
+        pool = self._plane.pools.get(word.pool)
+        backend = pool.backends.get(word.backend) if pool is not None else None
+        if backend is None:
+            log.info("a word on a backend not known here", pool=word.pool, backend=word.backend)
+            return
+        log.info(
+            "backend ordered", pool=word.pool, backend=word.backend, state=word.state, by=word.by
+        )
+        backend.order(word.state)
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as this user may have: each client needs two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _key_secret(secret: bytes) -> bytes:
+    """What keys the hash of session keys; another purpose, another key."""
+    return hashlib.blake2b(key=secret, person=b"meshlb-key", digest_size=KEY_SECRET_BYTES).digest()

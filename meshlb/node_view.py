@@ -1,0 +1,269 @@
+"""The node as its admin API sees it: answers `meshlb.admin.view.NodeView` from the live parts.
+
+Owns only the translation. It changes nothing but through the mesh and the node's own `leave`.
+"""
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import trio
+
+from meshlb import __version__
+from meshlb.admin.metrics import Meters
+from meshlb.admin.view import (
+    BackendView,
+    Explanation,
+    MemberView,
+    PinChange,
+    PinView,
+    PoolView,
+    StatusView,
+    unknown_backend,
+    unknown_pool,
+)
+from meshlb.cluster.mesh import Mesh
+from meshlb.config import Settings
+from meshlb.core.sticky.pin import Pin
+from meshlb.model import BackendName, BackendState, MemberState, PoolName, SessionKey
+from meshlb.proxy.plane import DataPlane
+from meshlb.proxy.pool import Pool
+from meshlb.store import LmdbPins
+
+STATUS_CLASSES_MAX = 5
+SCAN_PINS = 500
+"""Pins read at a time for a listing: other tasks get their turn about every millisecond."""
+
+
+class LiveNode:
+    """Implements `NodeView`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        mesh: Mesh,
+        plane: DataPlane,
+        store: LmdbPins,
+        leave: Callable[[], None],
+    ) -> None:
+        """Wire the view; `leave` begins what SIGTERM begins."""
+        self._settings = settings
+        self._mesh = mesh
+        self._plane = plane
+        self._store = store
+        self._leave = leave
+        self._started_at = time.monotonic()
+
+    def status(self) -> StatusView:
+        """The node at a glance."""
+        ready, reason = self.ready()
+        cluster = self._settings.cluster
+        return StatusView(
+            node=self._mesh.name,
+            version=__version__,
+            pid=os.getpid(),
+            cluster=cluster.name if cluster is not None else None,
+            uptime_s=time.monotonic() - self._started_at,
+            members=self._members_by_state(),
+            pins=len(self._store),
+            in_sync=self._mesh.readiness()[0],
+            ready=ready,
+            reason=reason,
+            quorate=self._mesh.is_quorate,
+            listeners={name: str(address) for name, address in self._plane.addresses.items()},
+        )
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether listeners accept and the table is in sync; if not, the reason."""
+        if self._plane.draining:
+            return False, "the node is leaving"
+        in_sync, reason = self._mesh.readiness()
+        if not in_sync:
+            return False, reason
+        if not self._plane.accepting.is_set():
+            return False, "the listeners do not accept yet"
+        return True, ""
+
+    def members(self) -> tuple[MemberView, ...]:
+        """All members in the view, by name."""
+        return tuple(
+            MemberView(
+                name=member.name,
+                address=str(member.address) if self._settings.cluster is not None else "",
+                state=member.state.name.lower(),
+                incarnation=member.incarnation,
+                boot_id=f"{member.boot_id:016x}",
+                synced=member.synced,
+                is_self=member.name == self._mesh.name,
+            )
+            for member in sorted(self._mesh.members(), key=lambda member: member.name)
+        )
+
+    def pools(self) -> tuple[PoolView, ...]:
+        """All pools, in the order of the configuration."""
+        counts = self._store.counts()
+        return tuple(
+            PoolView(
+                name=pool.name,
+                balance=pool.settings.balance,
+                backends=tuple(
+                    BackendView(
+                        name=backend.name,
+                        address=str(backend.address),
+                        state=backend.state,
+                        weight=backend.weight,
+                        connections=backend.connections,
+                        pins=counts.get((pool.name, backend.name), 0),
+                        reason=backend.reason,
+                    )
+                    for backend in pool.backends.values()
+                ),
+            )
+            for pool in self._plane.pools.values()
+        )
+
+    async def pins(
+        self, pool: PoolName | None, backend: BackendName | None, limit: int
+    ) -> tuple[PinView, ...]:
+        """At most `limit` live pins, of one pool or backend where one is named."""
+        found: list[PinView] = []
+        after: SessionKey | None = None
+        while len(found) < limit:
+            page = self._store.scan(after, SCAN_PINS)
+            now = self._mesh.clock.now()
+            found += [
+                _pin_view(key, pin, now)
+                for key, pin in page
+                if pin.is_live(now)
+                and (pool is None or pin.pool == pool)
+                and (backend is None or pin.backend == backend)
+            ]
+            if not page:
+                break
+            after = page[-1][0]
+            await trio.lowlevel.checkpoint()
+        return tuple(found[:limit])
+
+    def explain(self, pool: PoolName, key: str) -> Explanation | None:
+        """The pin of `key`, as a client sends it."""
+        found = self._pool(pool)
+        session_key = self._find(found, key)
+        story = self._mesh.explain(session_key) if session_key is not None else None
+        if story is None:
+            return None
+        pin = story.pin
+        backend = found.backends.get(pin.backend)
+        return Explanation(
+            key=key,
+            pool=pin.pool,
+            backend=pin.backend,
+            by=pin.by.value,
+            made_by=pin.claimer,
+            made_at=_iso(pin.stamp_ms / 1000),
+            epoch=pin.epoch,
+            rank=pin.rank.name.lower(),
+            expires_in_s=max(0.0, pin.expires_at - self._mesh.clock.now()),
+            home=story.home or "",
+            backup=story.backup or "",
+            backend_state=backend.state.value if backend is not None else "removed",
+            history=tuple(PinChange(at=_iso(note.at), what=note.what) for note in story.notes),
+        )
+
+    def meters(self) -> Meters:
+        """The counters as they stand."""
+        proxy, mesh, claims = self._plane.counters, self._mesh.counters, self._mesh.claim_counters
+        return Meters(
+            requests={
+                (name, f"{status}xx"): tally.answered[status]
+                for name, tally in proxy.listeners.items()
+                for status in range(1, STATUS_CLASSES_MAX + 1)
+            },
+            pins_by_outcome={
+                "hit": proxy.pins_hit + mesh.claims["hit"],
+                "new": proxy.pins_new + mesh.claims["new"],
+                "moved": mesh.claims["moved"],
+                "provisional": mesh.claims["provisional"],
+                "conflict": claims.conflicts,
+            },
+            pins=dict(self._store.counts().items()),
+            members=self._members_by_state(),
+            relayed_bytes={
+                "upstream": proxy.relayed_up_bytes,
+                "downstream": proxy.relayed_down_bytes,
+            },
+            connections={
+                "downstream": sum(t.connections for t in proxy.listeners.values()),
+                "upstream": sum(
+                    backend.connections + len(backend.idle)
+                    for pool in self._plane.pools.values()
+                    for backend in pool.backends.values()
+                ),
+                "tunnels": len(self._plane.tunnels),
+            },
+            loop_lag_s=mesh.loop_lag_s,
+            datagrams_refused=dict(mesh.datagrams_refused),
+            malformed_requests=sum(t.malformed for t in proxy.listeners.values()),
+        )
+
+    async def unpin(self, pool: PoolName, key: str) -> bool:
+        """Forget the pin of `key` cluster-wide; False where there was none."""
+        session_key = self._find(self._pool(pool), key)
+        return session_key is not None and self._mesh.unpin(session_key)
+
+    async def set_backend_state(
+        self, pool: PoolName, backend: BackendName, state: BackendState
+    ) -> None:
+        """Put a backend to `UP` (health decides), `DRAINING` or `MAINTENANCE`, cluster-wide."""
+        if backend not in self._pool(pool).backends:
+            raise unknown_backend(pool, backend)
+        self._mesh.set_backend_state(pool, backend, state)
+
+    async def leave(self) -> None:
+        """Begin what SIGTERM begins."""
+        self._leave()
+
+    def _members_by_state(self) -> dict[str, int]:
+        counts = Counter(member.state for member in self._mesh.members())
+        return {state.name.lower(): counts[state] for state in MemberState}
+
+    def _pool(self, name: PoolName) -> Pool:
+        pool = self._plane.pools.get(name)
+        if pool is None:
+            raise unknown_pool(name)
+        return pool
+
+    def _find(self, pool: Pool, key: str) -> SessionKey | None:
+        """The session key of what a client sends: the first rule under which there is a pin.
+
+        The hash that `pins` lists is understood too.
+        """
+        candidates = list(pool.router.keys_of(key.encode()))
+        if len(key) == 32:
+            with contextlib.suppress(ValueError):
+                candidates.append(SessionKey(bytes.fromhex(key)))
+        for candidate in candidates:
+            if self._mesh.table.look_up(candidate) is not None:
+                return candidate
+        return None
+
+
+def _pin_view(key: SessionKey, pin: Pin, now: float) -> PinView:
+    return PinView(
+        key=key.hex(),
+        pool=pin.pool,
+        backend=pin.backend,
+        by=pin.by.value,
+        epoch=pin.epoch,
+        rank=pin.rank.name.lower(),
+        made_by=pin.claimer,
+        made_at=_iso(pin.stamp_ms / 1000),
+        expires_in_s=max(0.0, pin.expires_at - now),
+    )
+
+
+def _iso(wall_s: float) -> str:
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds")
