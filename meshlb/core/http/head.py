@@ -6,11 +6,15 @@ bare LF, is refused at once instead of being waited for. What the head says is n
 
 from meshlb.core.http.fields import Fault, client_fault
 
-_END = b"\r\n\r\n"
-_CR = 13
-
 HEAD_BYTES_MAX = 32 << 10
 """The largest head, unless the caller sets another limit."""
+
+EMPTY_LINES_MAX = 8
+"""Empty lines in front of a head; one is usual, from clients that end a body with one."""
+
+_END = b"\r\n\r\n"
+_CR = 13
+_TOO_MANY_EMPTY_LINES = b"\r\n" * (EMPTY_LINES_MAX + 1)
 
 
 def find_head_end(
@@ -31,10 +35,13 @@ def find_head_end(
         fault: makes the error.
 
     Raises:
-        MeshlbError: what `fault` makes; status 431 over the limit, 400 for a bare LF.
+        MeshlbError: what `fault` makes; status 431 over the limit, 400 for a bare LF or too many
+            empty lines.
     """
     found = buffer.find(_END, scanned - 3 if scanned > 3 else 0)
     if found >= 0 and buffer[0] == _CR:
+        if buffer.startswith(_TOO_MANY_EMPTY_LINES):
+            raise fault(400, "empty lines instead of a head")
         empty_lines = len(buffer) - len(buffer.lstrip(b"\r\n"))
         found = buffer.find(_END, max(empty_lines, scanned - 3))
     if found >= 0:

@@ -21,7 +21,9 @@ origin_line: Final = re.compile(
 ).match
 """Matches a request line in origin form at the start of a head: method, target, minor version."""
 
-_any_line = re.compile(rb"(" + TOKEN_CHAR + rb"++) ([!-~]++) HTTP/([0-9])\.([0-9])\r\n").match
+_any_line = re.compile(
+    rb"(?:\r\n)*+(" + TOKEN_CHAR + rb"++) ([!-~]++) HTTP/([0-9])\.([0-9])\r\n"
+).match
 _absolute_form = re.compile(
     rb"(?i:https?)://([^/?]++)((?:[/?]" + _TARGET_CHAR + rb"*+)?)"
 ).fullmatch
@@ -58,10 +60,7 @@ def parse_unusual_line(head: bytes) -> RequestLine:
     Raises:
         DownstreamError: 400, 405 for CONNECT, 505 for another version of HTTP.
     """
-    bare = head
-    while bare.startswith(b"\r\n"):
-        bare = bare[2:]
-    match = _any_line(bare)
+    match = _any_line(head)
     if match is None:
         raise DownstreamError(400, "the request line is malformed")
     method, target, major, minor = match.groups()
@@ -70,8 +69,7 @@ def parse_unusual_line(head: bytes) -> RequestLine:
     if method == b"CONNECT":
         raise DownstreamError(405, "CONNECT is for forward proxies")
     target, host = _to_origin_form(method, target)
-    skipped = len(head) - len(bare)
-    return RequestLine(skipped + match.end(), method, target, int(minor), host)
+    return RequestLine(match.end(), method, target, int(minor), host)
 
 
 def _to_origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:

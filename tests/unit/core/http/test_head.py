@@ -3,7 +3,7 @@
 import pytest
 
 from meshlb.core.http.fields import backend_fault
-from meshlb.core.http.head import HeadBuffer, find_head_end
+from meshlb.core.http.head import EMPTY_LINES_MAX, HeadBuffer, find_head_end
 from meshlb.errors import DownstreamError, UpstreamError
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -24,6 +24,13 @@ def test_empty_lines_in_front_end_nothing(empty_lines):
     front = b"\r\n" * empty_lines
     assert find_head_end(front) == -1
     assert find_head_end(front + HEAD) == len(front + HEAD)
+
+
+def test_empty_lines_are_limited():
+    assert find_head_end(b"\r\n" * EMPTY_LINES_MAX + HEAD) == 2 * EMPTY_LINES_MAX + len(HEAD)
+    with pytest.raises(DownstreamError) as caught:
+        find_head_end(b"\r\n" * (EMPTY_LINES_MAX + 1))
+    assert caught.value.status == 400
 
 
 def test_a_bare_lf_is_refused_without_waiting():
