@@ -88,7 +88,7 @@ EVENTS = st.one_of(
 STEPS = st.lists(st.tuples(st.floats(0, 3), st.one_of(st.none(), EVENTS)), max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(STEPS, st.integers(0, 9))
 def test_whatever_arrives_a_node_holds_itself_alive_and_only_raises_its_own_incarnation(
     steps, seed

@@ -1,7 +1,7 @@
 """What membership is told and what it asks for, as values.
 
 Owns: the events and effects of `Membership`. Must not know: how they are carried.
-Spec: protocol/spec/membership.md, "Interface".
+Spec: protocol/spec/membership.md.
 """
 
 from dataclasses import dataclass

@@ -79,8 +79,9 @@ class Rotation:
 
 
 def _live(view: View, name: NodeName) -> Member | None:
+    """The member of that name, if it can be probed; this node itself cannot."""
     member = view.get(name)
-    return member if member is not None and member.is_live else None
+    return member if member is not None and member.is_live and member is not view.me else None
 
 
 @dataclass(slots=True)

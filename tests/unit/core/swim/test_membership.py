@@ -196,6 +196,13 @@ class TestDeath:
         assert reasons(effects) == [("b", "returned")]
         assert state_of(machine, "b") is ALIVE
 
+    def test_a_member_that_speaks_on_its_stream_is_not_suspected_for_lost_pings(self):
+        machine = knowing("b")
+        for tenth in range(100):
+            run(machine, tenth / 10)
+            machine.receive(StreamReceived(NodeName("b"), ()), tenth / 10)
+        assert state_of(machine, "b") is ALIVE
+
     def test_a_closed_stream_makes_us_look_at_once(self):
         machine = knowing("b", "c", "d")
         open_stream(machine, "d")

@@ -92,6 +92,12 @@ def test_a_node_alone_has_nobody_to_probe():
     assert Bench().advance() == (None, [])
 
 
+def test_a_node_does_not_probe_itself_even_when_its_own_stream_closed():
+    bench = Bench()
+    bench.prober.rotation.hasten(NodeName("a"))
+    assert bench.advance() == (None, [])
+
+
 def test_a_probe_pings_then_asks_three_others_and_the_stream_then_fails(nine):
     _, effects = nine.advance()
     target = effects[0].peer
