@@ -135,24 +135,28 @@ class Client:
                 self._world.score.connected -= 1
 
     async def _talk(self, socket: Any) -> None:
-        rng = self._world.rng
-        until = time.monotonic() + rng.uniform(*self._world.pace.stay_s)
+        """Speak, and listen in between: only who listens notices at once that a node died."""
+        rng, pace = self._world.rng, self._world.pace
+        until = time.monotonic() + rng.uniform(*pace.stay_s)
         while time.monotonic() < until:
+            await socket.send_message(json.dumps({"text": f"hello from {self.name}"}))
             with trio.fail_after(PATIENCE_S):
-                await socket.send_message(json.dumps({"text": f"hello from {self.name}"}))
-                await self._hear_oneself(socket)
+                while not await self._hears_itself(socket):
+                    pass
             if rng.random() < ASK_CHANCE:
                 await self._ask_another_node()
-            await trio.sleep(rng.uniform(*self._world.pace.speak_s))
+            with trio.move_on_after(rng.uniform(*pace.speak_s)):
+                while True:
+                    await self._hears_itself(socket)
 
-    async def _hear_oneself(self, socket: Any) -> None:
-        """Read until the backend has passed on what this client said last."""
-        while True:
-            message = json.loads(await socket.get_message())
-            if message.get("who") == self._visitor:
-                self._said = max(self._said, message["said"])
-                self._world.score.said += 1
-                return
+    async def _hears_itself(self, socket: Any) -> bool:
+        """Take one message; whether it is what this client said, passed on by the backend."""
+        message = json.loads(await socket.get_message())
+        if message.get("who") != self._visitor:
+            return False
+        self._said = max(self._said, message["said"])
+        self._world.score.said += 1
+        return True
 
     async def _ask_another_node(self) -> None:
         """A plain request through any node must reach the backend of the open WebSocket."""
