@@ -7,6 +7,7 @@ that stands alone, and no socket is opened. Must not know the proxy.
 
 import random
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,11 +116,14 @@ class Mesh:
         self._membership: Membership | None = None
         self._agent: Agent | None = None
         self._homes = Homes(())
+        self._bound: socket.socket | None = None
+        self._listener: trio.SocketListener | None = None
         if cluster is not None:
             self._wire(cluster)
 
     def _wire(self, cluster: ClusterOptions) -> None:
-        bound, self._listener, address = open_ports(cluster.bind)
+        bound, listener, address = open_ports(cluster.bind)
+        self._bound, self._listener = bound, listener
         me = Identity(self.name, self._boot_id, cluster.advertise or address)
         keyring, label = Keyring(cluster.secrets), cluster_label(cluster.name)
         seeds = tuple(seed for seed in cluster.join if isinstance(seed, Address))
@@ -162,17 +166,28 @@ class Mesh:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take part until cancelled; started once claims are answered, in sync or not yet."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._pins.run)
-            if self._agent is None:
-                self._pins.receive(ViewChanged((self.name,), view_id=self._boot_id, quorate=True))
-            else:
-                links = self._streams.links
-                assert links is not None
-                nursery.start_soon(self._agent.run, links, [self._listener])
-                nursery.start_soon(self._discover)
-            task_status.started()
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pins.run)
+                if self._agent is None:
+                    alone = ViewChanged((self.name,), view_id=self._boot_id, quorate=True)
+                    self._pins.receive(alone)
+                else:
+                    assert self._streams.links is not None
+                    assert self._listener is not None
+                    nursery.start_soon(self._agent.run, self._streams.links, [self._listener])
+                    nursery.start_soon(self._discover)
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the cluster port; `run` does so at its end, whoever never runs must."""
+        if self._bound is not None:
+            self._bound.close()
+        if self._listener is not None:
+            self._listener.socket.close()
 
     async def _discover(self) -> None:
         """Resolves the names to join by, again and again; addresses need no resolving."""

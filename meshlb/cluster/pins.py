@@ -10,7 +10,7 @@ Spec: protocol/spec/pins.md, protocol/spec/replication.md.
 
 import math
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -43,6 +43,12 @@ from meshlb.wire.messages import (
     PullRequest,
     ViewMark,
 )
+
+LATE_S: Final = 0.02
+"""A loop that wakes later than this was kept from reading what peers have said meanwhile."""
+
+GRACE_S_MAX: Final = 1.0
+"""The longest time-outs are put off after that."""
 
 PinWord = PeerWord | DeltaAck | PullRequest
 """The messages about pins."""
@@ -113,6 +119,7 @@ class PinAgent:
         self._token = 0
         self._work = trio.Event()
         self._turn_end = trio.Event()
+        self._grace_until = -math.inf
 
     # What happens ------------------------------------------------------------------------
 
@@ -194,9 +201,11 @@ class PinAgent:
     async def run(self) -> None:
         """Take turns until cancelled."""
         while True:
-            with trio.move_on_at(self._deadline()):
+            deadline = self._deadline()
+            with trio.move_on_at(deadline):
                 await self._work.wait()
             self._work = trio.Event()
+            self._allow_for_lag(deadline)
             self._turn()
             self._turn_end.set()
             self._turn_end = trio.Event()
@@ -207,12 +216,18 @@ class PinAgent:
 
     def _deadline(self) -> float:
         due = self.claims.next_deadline()
-        return math.inf if due is None else self._clock.monotonic(due)
+        return math.inf if due is None else max(self._clock.monotonic(due), self._grace_until)
+
+    def _allow_for_lag(self, deadline: float) -> None:
+        """Nobody was silent while this process could not listen: read first, then judge."""
+        now = trio.current_time()
+        late_s = now - deadline
+        if late_s > LATE_S:
+            self._grace_until = now + min(late_s, GRACE_S_MAX)
 
     def _turn(self) -> None:
         now = self._clock.now()
-        due = self.claims.next_deadline()
-        if due is not None and due <= now:
+        if self._deadline() <= trio.current_time():
             self._effects += self.claims.handle_timer(now)
         self.replication.give_up_stalled(trio.current_time())
         self._emit(now)

@@ -40,7 +40,7 @@ class PinReader(Protocol):
     """Walks the table in the order of keys."""
 
     def scan(self, after: SessionKey | None, limit: int) -> list[tuple[SessionKey, Pin]]:
-        """At most `limit` records with keys above `after`; fewer than `limit` at the end."""
+        """At most `limit` records with keys above `after`, in order; none at the end."""
         ...
 
 
@@ -258,12 +258,11 @@ class Replication:
             if not self._carrier.takes_more(peer):
                 continue
             page = self._reader.scan(served.after, PINS_PER_MESSAGE_MAX)
-            is_last = len(page) < PINS_PER_MESSAGE_MAX
             records = tuple(record_from_pin(key, pin, now=table_now) for key, pin in page)
-            self._carrier.send(peer, PullChunk(served.request, records, is_last))
-            if is_last:
-                del self._served[peer]
-            else:
+            self._carrier.send(peer, PullChunk(served.request, records, last=not page))
+            if page:
                 served.after = page[-1][0]
                 has_more = True
+            else:
+                del self._served[peer]
         return has_more

@@ -22,11 +22,14 @@ async def test_a_race_for_500_keys_has_one_winner_each_everywhere() -> None:
         async def race(node: Node, key: SessionKey) -> None:
             answers[key].append(await node.mesh.table.claim(proposal(key, f"of-{node.mesh.name}")))
 
-        async with trio.open_nursery() as racers:
-            for key in answers:
-                for node in nodes:
-                    racers.start_soon(race, node, key)
-                    racers.start_soon(race, node, key)
+        # In waves: what is tested is agreement, not how long an overloaded machine may take.
+        keys = list(answers)
+        for start in range(0, len(keys), 25):
+            async with trio.open_nursery() as racers:
+                for key in keys[start : start + 25]:
+                    for node in nodes:
+                        racers.start_soon(race, node, key)
+                        racers.start_soon(race, node, key)
         for pins in answers.values():
             assert len({pin.backend for pin in pins}) == 1
             assert {pin.rank for pin in pins} == {Rank.QUORATE}
@@ -103,10 +106,11 @@ async def test_a_restarted_member_takes_its_name_and_table_again() -> None:
 
 
 async def test_nodes_that_start_with_pins_from_their_disks_end_with_the_union() -> None:
-    alone = Node("x")
+    store = DictStore()
+    alone = Mesh(NodeName("x"), cluster=None, store=store)
     for number in range(30):
-        alone.mesh.table.plant(proposal(key_of(number), "s1"))
-    pins = list(alone.store.pins.items())
+        alone.table.plant(proposal(key_of(number), "s1"))
+    pins = list(store.pins.items())
     async with trio.open_nursery() as nursery:
         nodes: list[Node] = []
         for index, name in enumerate("abc"):
