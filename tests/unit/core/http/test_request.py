@@ -180,41 +180,6 @@ class TestGrammar:
         request = parse("Empty:", "Name: \xe4\xff")
         assert request.forward == b"Host: a\r\nEmpty:\r\nName: \xe4\xff\r\n"
 
-    @pytest.mark.parametrize(
-        "start",
-        [
-            "GET /",
-            "GET  / HTTP/1.1",
-            "GET / HTTP/1.1 ",
-            " GET / HTTP/1.1",
-            "GET\t/ HTTP/1.1",
-            "GET / http/1.1",
-            "GET / HTTP/11",
-            "GET / HTTP/1.1\n",
-            "G(T / HTTP/1.1",
-            "GET /a b HTTP/1.1",
-            "GET /\x01 HTTP/1.1",
-            "GET /\xe4 HTTP/1.1",
-            "GET /# HTTP/1.1",
-            "GET a HTTP/1.1",
-            "GET * HTTP/1.1",
-            "GET ftp://a/ HTTP/1.1",
-            "GET http:///a HTTP/1.1",
-            "GET http://user@a/ HTTP/1.1",
-            "GET http://a/# HTTP/1.1",
-            "",
-        ],
-    )
-    def test_a_malformed_request_line_is_refused(self, start):
-        assert status_of(head(start=start)) == 400
-
-    @pytest.mark.parametrize("start", ["GET / HTTP/1.2", "GET / HTTP/2.0", "PRI * HTTP/2.0"])
-    def test_another_version_is_refused(self, start):
-        assert status_of(head(start=start)) == 505
-
-    def test_connect_is_refused(self):
-        assert status_of(head(start="CONNECT a:443 HTTP/1.1")) == 405
-
     def test_fields_are_limited(self):
         parser = RequestParser(fields_max=3)
         assert parser.parse(head("A: 1", "B: 2")).host == b"a"
