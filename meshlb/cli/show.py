@@ -27,11 +27,16 @@ STYLES: Final = {
 Fields = Mapping[str, Any]
 
 
+def console() -> Console:
+    """Where people read; wide where it is no terminal."""
+    made = Console(highlight=False)
+    if not made.is_terminal:
+        made.width = WIDTH_IN_A_PIPE
+    return made
+
+
 def _print(what: RenderableType) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH_IN_A_PIPE
-    console.print(what)
+    console().print(what)
 
 
 def line(text: str) -> None:

@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -20,7 +20,7 @@ FRAMES_PER_SECOND: Final = 4
 @click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(0.1, 60.0))
 def top(client: AdminClient, as_json: bool, interval: float) -> None:
     """A live view of the node, until Ctrl-C; outside a terminal, one picture."""
-    console = Console(highlight=False)
+    console = show.console()
     if as_json:
         show_json({part: client.ask(f"/v1/{part}") for part in ("status", "members", "pools")})
         return

@@ -199,7 +199,7 @@ class Director:
         return self._starts[backend] if child is not None and child.is_running else 0
 
     async def _draw(self, watch: Watch) -> None:
-        picture = Picture(self._stage, watch, self._score, self._story, self._title())
+        picture = Picture(self._stage, watch, self._score, self._story, self._title)
         with Live(picture, console=self._console, screen=True, auto_refresh=False) as live:
             while True:
                 live.refresh()

@@ -1,6 +1,6 @@
 """How the demo looks in a terminal: a picture of the stage, the watch, the score and the story."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,7 @@ from meshlb.demo.story import Event, Score, Story
 from meshlb.demo.watch import Watch
 
 BAR_CELLS: Final = 24
-EVENTS_LEAST: Final = 4
+EVENTS_LEAST: Final = 1
 
 COLOURS: Final = {
     "alive": "green",
@@ -38,12 +38,12 @@ class Picture:
     watch: Watch
     score: Score
     story: Story
-    title: str
+    title: Callable[[], str]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As many events as the height leaves room for."""
         above: list[RenderableType] = [
-            Text(self.title, style="bold"),
+            Text(self.title(), style="bold"),
             Text(),
             self._nodes(),
             Text(),
@@ -98,10 +98,11 @@ class Picture:
 
     def _clients(self) -> Text:
         score = self.score
-        text = Text(f"{score.connected} clients connected, {score.said:,} messages. ")
-        text.append(f"{score.returns} returns: ")
+        text = Text(
+            f"{score.connected} clients, {score.said:,} messages, {score.returns} returns: "
+        )
         text.append(f"{score.kept} to their backend", style="green")
-        text.append(f", {score.moved} elsewhere because theirs was gone, ")
+        text.append(f", {score.moved} moved with cause, ")
         style = "bold red" if score.losses else "green"
         text.append(f"{len(score.losses)} without cause", style=style)
         return text
@@ -124,7 +125,7 @@ def hints(stage: Stage) -> Text:
         ("drain a backend", f"meshlb drain --admin http://{node.admin} {stage.backends[-1].name}"),
         ("look inside", f"http://{stage.nodes[0].admin}/   # the dashboard"),
     ):
-        text.append(f"{what:<18}", style="dim")
+        text.append(f"{what:<19}", style="dim")
         text.append(how + "\n")
     text.right_crop(1)
     return text
