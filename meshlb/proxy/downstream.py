@@ -47,6 +47,9 @@ LINGER_BYTES_MAX = 4 << 20
 RETRY_AFTER_S = 1
 """What a client is told to wait when no backend is available."""
 
+CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
+"""How a response head ends its fields where the body comes in chunks."""
+
 REPEATABLE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """Idempotent (RFC 9110 9.2.2): may be sent again when a reused connection breaks."""
 
@@ -357,9 +360,9 @@ class Downstream(Stream):
         forward = response.forward
         if response.body.kind is BodyKind.CLOSE:
             self._keep_alive = False
-        elif self.wants_plain_body and response.body.kind is BodyKind.CHUNKED:
-            forward = forward.replace(b"Transfer-Encoding: chunked\r\n", b"")
-            self._keep_alive = False
+        elif self.wants_plain_body and forward.endswith(CHUNKED_LINE):
+            forward = forward[: -len(CHUNKED_LINE)]
+            self._keep_alive = self._keep_alive and response.body.kind is not BodyKind.CHUNKED
         if self._uploading or frontend.draining:
             self._keep_alive = False
         tail = b"\r\n"
@@ -387,9 +390,10 @@ class Downstream(Stream):
             return
         self.phase = Phase.HEAD
         self._phase_since = self.progress_at = self._reactor.now
-        if self._ended and not self._buffer:
-            self._linger()
-        elif not self.backlog:
+        if self.backlog:
+            # A client that does not take its responses gets no further ones.
+            self.watch_reading(False)
+        else:
             self._next_request()
 
     def _next_request(self) -> None:

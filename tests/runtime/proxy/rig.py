@@ -1,7 +1,8 @@
 """A data plane in this process, in front of real sockets, with a stick table that is a dict."""
 
+import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,26 @@ import trio
 
 from meshlb.config.loader import load
 from meshlb.core.sticky.pin import Pin, Proposal
-from meshlb.model import Address, NodeName, PoolName, SessionKey
+from meshlb.model import Address, BackendName, NodeName, PoolName, SessionKey
+from meshlb.proxy.backend import Backend
 from meshlb.proxy.plane import DataPlane
+from meshlb.proxy.stream import Stream
 from meshlb.wire.messages import Rank
+from tests.runtime.proxy.wire import Origin, Recorder, Wire
+
+TEST_S_MAX = 15
+QUIET_S_MAX = 3
+COOKIE_SECRET = b"c" * 32
+KEY_SECRET = b"k" * 32
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Return once `condition` holds, or has not for too long."""
+    with trio.move_on_after(QUIET_S_MAX):
+        while True:
+            if condition():
+                return
+            await trio.sleep(0.002)
 
 
 class DictTable:
@@ -21,30 +39,35 @@ class DictTable:
     def __init__(self) -> None:
         self.pins: dict[SessionKey, Pin] = {}
         self.claims: list[Proposal] = []
+        self.planted: list[Proposal] = []
         self.touched: list[SessionKey] = []
+        self.answers = trio.Event()
+        """Claims wait for it."""
+        self.answers.set()
 
     def look_up(self, key: SessionKey) -> Pin | None:
         pin = self.pins.get(key)
         return pin if pin is not None and pin.is_live(time.time()) else None
 
     async def claim(self, proposal: Proposal) -> Pin:
-        await trio.lowlevel.checkpoint()
         self.claims.append(proposal)
+        await self.answers.wait()
         pin = self.look_up(proposal.key)
-        if pin is None or (proposal.moved_from and pin.epoch <= proposal.moved_from_epoch):
+        if pin is None or (proposal.moved_from and proposal.rejects(pin)):
             epoch = proposal.moved_from_epoch + 1 if proposal.moved_from else 0
-            pin = self._pin(proposal, epoch)
+            pin = self.pin(proposal, epoch)
             self.pins[proposal.key] = pin
         return pin
 
     def plant(self, proposal: Proposal, *, epoch: int = 0) -> Pin:
-        return self.pins.setdefault(proposal.key, self._pin(proposal, epoch))
+        self.planted.append(proposal)
+        return self.pins.setdefault(proposal.key, self.pin(proposal, epoch))
 
     def touch(self, key: SessionKey, pin: Pin, ttl_s: float) -> None:
         self.touched.append(key)
         self.pins[key] = replace(pin, expires_at=time.time() + ttl_s)
 
-    def _pin(self, proposal: Proposal, epoch: int) -> Pin:
+    def pin(self, proposal: Proposal, epoch: int) -> Pin:
         now = time.time()
         return Pin(
             proposal.pool,
@@ -61,19 +84,84 @@ class DictTable:
 class Rig:
     """A running data plane; `address` is its first listener's."""
 
-    def __init__(self, plane: DataPlane, table: DictTable) -> None:
+    def __init__(self, plane: DataPlane, table: DictTable, nursery: trio.Nursery) -> None:
         self.plane = plane
         self.table = table
+        self.nursery = nursery
+        self.origins: dict[str, Origin] = {}
+        self.clients: list[Wire] = []
 
     @property
     def address(self) -> Address:
         return next(iter(self.plane.addresses.values()))
 
-    def backend(self, name: str, pool: str = "app"):
-        return self.plane.pools[PoolName(pool)].backends[name]
+    @property
+    def tally(self):
+        return self.plane.counters.listeners["web"]
 
-    async def connect(self) -> trio.SocketStream:
-        return await trio.open_tcp_stream(self.address.host, self.address.port)
+    def backend(self, name: str = "s1", pool: str = "app") -> Backend:
+        return self.plane.pools[PoolName(pool)].backends[BackendName(name)]
+
+    async def client(self, *, receive_bytes: int | None = None) -> Wire:
+        """A new client, if need be one whose kernel takes no more than `receive_bytes`."""
+        sock = trio.socket.socket()
+        if receive_bytes is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        await sock.connect((self.address.host, self.address.port))
+        wire = Wire(trio.SocketStream(sock))
+        self.clients.append(wire)
+        return wire
+
+    async def exchange(self, request: bytes) -> Wire:
+        """A new client that has said `request`."""
+        client = await self.client()
+        await client.say(request)
+        return client
+
+    async def accept(self, name: str = "s1", *, talks: bool = True) -> Wire:
+        """The next connection to a backend that the test plays."""
+        return await self.origins[name].accept(talks=talks)
+
+    def record(self, name: str = "s1") -> Recorder:
+        """Let a lenient backend answer from now on."""
+        recorder = Recorder(self.origins[name])
+        self.nursery.start_soon(recorder.run)
+        return recorder
+
+    @property
+    def downstreams(self) -> list[Stream]:
+        return list(self.plane._frontends[0]._clients)
+
+    @property
+    def in_use(self) -> dict[str, int]:
+        """Everything that a connection may hold."""
+        backends = [b for pool in self.plane.pools.values() for b in pool.backends.values()]
+        return {
+            "clients": self.tally.connections,
+            "tunnels": len(self.plane.tunnels),
+            "exchanges": sum(b.connections for b in backends),
+            "idle upstreams": sum(len(b.idle) for b in backends),
+            "descriptors": len(self.plane._reactor) - len(self._listening),
+        }
+
+    @property
+    def _listening(self) -> list[object]:
+        return [f for f in self.plane._frontends if f._sock is not None]
+
+    async def settled(self, **expected: int) -> None:
+        """Wait until exactly `expected` is in use; names are those of `in_use`."""
+        wanted = dict.fromkeys(self.in_use, 0)
+        wanted |= {name.replace("_", " "): count for name, count in expected.items()}
+        await eventually(lambda: self.in_use == wanted)
+        assert self.in_use == wanted
+
+    async def leave(self) -> None:
+        """Close what the test opened; afterwards nothing may be left in the proxy."""
+        for wire in self.clients:
+            wire.stream.socket.close()
+        for origin in self.origins.values():
+            origin.close()
+        await self.settled()
 
 
 @asynccontextmanager
@@ -84,7 +172,10 @@ async def running(
     listener: str = "",
     pool: str = "",
     sticky: str = "",
+    backend: str = "",
+    health: str = 'interval = "10m"',
     protocol: str = "http",
+    may_listen: bool = True,
 ) -> AsyncIterator[Rig]:
     """A data plane on a free port in front of `backends` (name → port on loopback)."""
     lines = [
@@ -93,9 +184,12 @@ async def running(
         "[pool.app]",
         pool,
         sticky,
+        "[pool.app.health]",
+        health,
     ]
     for name, port in backends.items():
         lines.append(f'[[pool.app.backend]]\nname = "{name}"\naddress = "127.0.0.1:{port}"')
+        lines.append(backend)
     path = directory / "rig.toml"
     path.write_text("\n".join(lines))
     table = DictTable()
@@ -103,18 +197,39 @@ async def running(
         load(path),
         table,
         table_now=time.time,
-        cookie_secrets=(b"c" * 32,),
-        key_secret=b"k" * 32,
+        cookie_secrets=(COOKIE_SECRET,),
+        key_secret=KEY_SECRET,
     )
-    may_listen = trio.Event()
-    may_listen.set()
+    gate = trio.Event()
+    if may_listen:
+        gate.set()
 
     async def run(*, task_status: trio.TaskStatus[None]) -> None:
-        await plane.run(may_listen=may_listen, task_status=task_status)
+        await plane.run(may_listen=gate, task_status=task_status)
 
     async with trio.open_nursery() as nursery:
         await nursery.start(run)
-        await plane.accepting.wait()
-        with trio.fail_after(30):
-            yield Rig(plane, table)
+        if may_listen:
+            await plane.accepting.wait()
+        with trio.fail_after(TEST_S_MAX):
+            yield Rig(plane, table, nursery)
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def scripted(
+    directory: Path, *names: str, protocol: str = "http", **settings: str
+) -> AsyncIterator[Rig]:
+    """A data plane before backends that the test plays; nothing may be left when it ends."""
+    origins = {name: Origin() for name in names or ("s1",)}
+    ports = {name: origin.port for name, origin in origins.items()}
+    async with running(directory, ports, protocol=protocol, **settings) as rig:
+        rig.origins = origins
+        try:
+            yield rig
+            await rig.leave()
+        finally:
+            for origin in origins.values():
+                origin.close()
+            for wire in rig.clients:
+                wire.stream.socket.close()
