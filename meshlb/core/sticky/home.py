@@ -165,7 +165,10 @@ class Home:
         if not self._standing.barrier.is_complete:
             self._make(key, unanswered, now, deadline)
         elif home != self._standing.name:
-            self._serve_alone(key, unanswered, now, out)
+            if home in self._standing.lost:
+                self._serve_alone(key, unanswered, now, out)
+            else:  # it may only be slow, and then its word comes as a delta: `learned`
+                self._make(key, unanswered, now, deadline)
         else:
             pin = self._new_pin(known, unanswered[0], now)
             if backup is None:
@@ -251,7 +254,11 @@ class Home:
         making.pin = pin
         making.backup = backup
         making.request = self._standing.next_request()
-        making.silent_at = min(making.deadline, now + self._standing.patience_s(backup))
+        making.silent_at = making.deadline
+        if backup in self._standing.lost:
+            making.silent_at = min(making.deadline, now + self._standing.patience_s(backup))
+        # A backup with a stream that is only slow may be answering hedged claims meanwhile: to
+        # answer without it would give two backends to one key.
         self._keys[making.request] = making.key
         self._alarms.set(making.key, making.silent_at)
         self._replicate(making, now, out)
@@ -336,7 +343,8 @@ class Home:
     def peer_lost(self, peer: NodeName, now: float) -> None:
         """Do not wait long for the answers of `peer`."""
         for key, making in self._makings.items():
-            if making.backup == peer:
+            is_hedged = making.pin is None and self._standing.holders(key)[0] == peer
+            if making.backup == peer or is_hedged:
                 making.silent_at = min(making.silent_at, now + self._standing.patience_s(peer))
                 self._alarms.hasten(key, making.silent_at)
 
