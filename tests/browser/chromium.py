@@ -5,12 +5,13 @@ import itertools
 import json
 import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from tests.peers.harness.backends import accepts, require, tool
 from tests.peers.harness.child import Child, wait_until
@@ -25,6 +26,7 @@ QUIET = [
     "--no-first-run",
 ]
 ANSWER_TIMEOUT_S = 20.0
+ANSWER_BYTES_MAX = 64 * 2**20
 WINDOW = "1200,800"
 
 
@@ -76,17 +78,20 @@ class Browser(Child):
     def open(self, url: str) -> "Page":
         """A new tab at `url`."""
         tab = self._ask(f"new?{quote(url)}", method="PUT")
-        return Page(connect(tab["webSocketDebuggerUrl"], max_size=2**26))
+        return Page(tab["webSocketDebuggerUrl"])
 
 
 class Page:
     """One tab; use as a context manager."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
+    def __init__(self, debugger_url: str) -> None:
+        self._stack = ExitStack()
+        self._debugger_url = debugger_url
         self._numbers = itertools.count(1)
 
     def __enter__(self) -> Self:
+        debugger = connect(self._debugger_url, max_size=ANSWER_BYTES_MAX)
+        self._connection = self._stack.enter_context(debugger)
         return self
 
     def __exit__(
@@ -95,7 +100,7 @@ class Page:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._connection.close()
+        self._stack.close()
 
     def command(self, method: str, **parameters: object) -> dict[str, Any]:
         """One DevTools command and its answer; events in between are skipped."""
