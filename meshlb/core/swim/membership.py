@@ -364,7 +364,8 @@ class Membership:
             self._outbox.stream(peer, self._whole_view(wants_reply=True))
 
     def _push_pull_wait_s(self) -> float:
-        return self._timings.push_pull_interval_s * self._rng.uniform(0.5, 1.5)
+        mean_s = self._timings.push_pull_for(self._view.live_count())
+        return mean_s * self._rng.uniform(0.5, 1.5)
 
     # What follows from a change.
 

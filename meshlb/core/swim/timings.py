@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+PUSH_PULL_MEMBERS: Final = 32
+"""Above as many members, views are exchanged less often in proportion."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
@@ -42,7 +45,8 @@ class Timings:
 
     push_pull_interval_s: float
     """Mean time between exchanges of the whole view with a random member, the safety net
-    under gossip. Range 5 to 600; it costs about 80 bytes per member and exchange."""
+    under gossip, among up to 32 members. Range 5 to 600; it costs about 80 bytes per member
+    and exchange."""
 
     contact_first_s: float
     """The wait after the first attempt to reach a seed or a dead member; doubled each time."""
@@ -76,6 +80,10 @@ class Timings:
     def suspicion_for(self, members: int) -> float:
         """The shortest suspicion among `members`: gossip needs longer to cross a larger cluster."""
         return self.suspicion_s * max(1.0, math.log10(max(members, 1)))
+
+    def push_pull_for(self, members: int) -> float:
+        """The mean interval among `members`: more of them, larger views, no more traffic."""
+        return self.push_pull_interval_s * max(1.0, members / PUSH_PULL_MEMBERS)
 
 
 LAN: Final = Timings(

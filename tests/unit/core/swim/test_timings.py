@@ -29,3 +29,8 @@ def test_every_profile_lets_a_healed_partition_merge_within_ten_seconds():
 def test_up_to_ten_members_share_the_shortest_suspicion_and_more_need_longer():
     assert LAN.suspicion_for(1) == LAN.suspicion_for(10) == LAN.suspicion_s
     assert LAN.suspicion_for(100) == pytest.approx(2 * LAN.suspicion_s)
+
+
+def test_whole_views_are_exchanged_less_often_where_they_are_large():
+    assert LAN.push_pull_for(2) == LAN.push_pull_for(32) == LAN.push_pull_interval_s
+    assert LAN.push_pull_for(128) == 4 * LAN.push_pull_interval_s
