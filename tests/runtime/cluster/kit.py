@@ -18,7 +18,8 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
-from meshlb.wire.messages import BackendOverride
+from meshlb.wire.codec import encode
+from meshlb.wire.messages import BackendOverride, Ping
 
 SECRET = b"s" * 32
 FREE = Address("127.0.0.1", 0)
@@ -86,6 +87,12 @@ class Node:
     async def stop(self) -> None:
         self._scope.cancel()
         await self._stopped.wait()
+
+    def sealed_ping_to(self, other: "Node") -> bytes:
+        """A datagram of this node that it never sent by itself; authentic once."""
+        agent = self.mesh._agent
+        assert agent is not None
+        return agent._port._sealer.seal(encode([Ping(2**40, other.mesh.name)]))
 
     def states(self) -> dict[str, MemberState]:
         return {member.name: member.state for member in self.mesh.members()}
