@@ -72,11 +72,15 @@ class Stream:
         self._reactor.hand_over(self.fd, self.on_event)
 
     def watch_reading(self, wanted: bool) -> None:
-        """Read (or stop reading) this stream; without a change it costs nothing."""
+        """Read (or stop reading) this stream; without a change it costs nothing. Ends `mute`."""
         interest = self._interest | READ if wanted else self._interest & ~READ
-        if interest != self._interest and not (self.closed or self.muted):
+        if interest != self._interest and not self.closed:
             self._interest = interest
-            self._reactor.watch(self.fd, interest)
+            if not self.muted:
+                self._reactor.watch(self.fd, interest)
+            elif wanted:
+                self.muted = False
+                self._reactor.register(self.fd, self.on_event, interest)
 
     def _watch_writing(self, wanted: bool) -> None:
         interest = self._interest | WRITE if wanted else self._interest & ~WRITE
@@ -128,10 +132,11 @@ class Stream:
         self.on_drained()
 
     def mute(self) -> None:
-        """Get no more events, not even breakage, while the socket stays open.
+        """Get no more events, not even breakage, until this stream is to be read again.
 
-        A socket that has sent and received its FIN reports a hang-up for ever; it is muted
-        while the other end still has bytes to deliver.
+        A socket that was reset, or has sent and received its FIN, reports that for ever. It is
+        muted while its last bytes wait for the other end to take those before them, or while
+        the other end still has bytes to deliver.
         """
         if not self.muted:
             self.muted = True

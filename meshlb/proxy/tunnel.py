@@ -55,7 +55,7 @@ class TunnelEnd(Stream):
             self.flush()
             if self.closed:
                 return
-        if event & READ or (event & BROKEN and not self.ended):
+        if event & READ or (event & BROKEN and self._interest & READ):
             self._relay()
         elif event & BROKEN:
             self.mute()

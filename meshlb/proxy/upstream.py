@@ -97,8 +97,10 @@ class Upstream(Stream):
             self.flush()
             if self.closed:
                 return
-        if event & (READ | BROKEN):
+        if event & READ or (event & BROKEN and self._interest & READ):
             self._read()
+        elif event & BROKEN:
+            self.mute()
 
     def on_drained(self) -> None:
         """The request body may flow again."""

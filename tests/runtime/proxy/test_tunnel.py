@@ -180,6 +180,24 @@ async def test_a_reset_at_one_end_is_a_reset_at_the_other():
         assert rig.released == 1
 
 
+async def test_a_closed_end_does_not_push_its_last_bytes_past_the_bound():
+    async with running() as rig:
+        client, backend = rig.tunnel()
+        await client.send_eof()
+        assert await read_all(backend) == b""
+        sent = 0
+        while not rig.tunnels[0].downstream.backlog:
+            sent += await backend.socket.send(bytes(10_000))
+            await trio.sleep(0.0005)
+        sent += await backend.socket.send(bytes(30_000))
+        held = len(rig.tunnels[0].downstream.backlog)
+        await backend.aclose()
+        await trio.sleep(0.05)
+        assert len(rig.tunnels[0].downstream.backlog) == held
+        assert len(await read_all(client)) == sent
+        assert rig.released == 1
+
+
 async def test_an_idle_tunnel_is_closed_and_a_living_one_renews_its_lease():
     async with running() as rig:
         client, backend = rig.tunnel(idle_s=0.6, renew_every_s=0.1)

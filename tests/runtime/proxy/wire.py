@@ -76,6 +76,11 @@ class Wire:
         heard = await self.exactly(len(expected))
         assert heard == expected
 
+    async def some(self, size: int) -> bytes:
+        """What is there, up to `size`."""
+        heard, self._heard = self._heard, b""
+        return heard or await self.stream.receive_some(size)
+
     async def rest(self) -> bytes:
         """All up to the FIN."""
         heard, self._heard = self._heard, b""
