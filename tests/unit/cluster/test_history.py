@@ -1,0 +1,45 @@
+from dataclasses import replace
+
+from meshlb.cluster.history import KEYS_MAX, NOTES_PER_KEY_MAX, History
+from meshlb.core.sticky.pin import Pin
+from meshlb.model import BackendName, KeySource, NodeName, PoolName, SessionKey
+from meshlb.wire.messages import Rank
+
+A, B = NodeName("a"), NodeName("b")
+PIN = Pin(PoolName("app"), BackendName("s1"), KeySource.HEADER, 0, Rank.QUORATE, 7, A, 100.0)
+
+
+def key(number: int) -> SessionKey:
+    return SessionKey(number.to_bytes(16, "big"))
+
+
+def test_a_history_tells_who_did_what_and_who_told() -> None:
+    history = History()
+    history.note(key(1), replace(PIN, rank=Rank.PROVISIONAL), teller=A, now=1.0)
+    history.note(key(1), replace(PIN, backend=BackendName("s2"), epoch=1), teller=B, now=2.0)
+    history.note(key(1), replace(PIN, backend=BackendName(""), epoch=2, claimer=B), teller=B, now=3)
+    assert [(note.at, note.what) for note in history.of(key(1))] == [
+        (1.0, "pinned to s1 by a, epoch 0, provisional"),
+        (2.0, "moved to s2 by a, epoch 1 (told by b)"),
+        (3, "unpinned by b, epoch 2"),
+    ]
+
+
+def test_a_touch_or_a_repetition_is_no_event() -> None:
+    history = History()
+    history.note(key(1), PIN, teller=A, now=1.0)
+    history.note(key(1), replace(PIN, expires_at=200.0), teller=B, now=2.0)
+    assert len(history.of(key(1))) == 1
+
+
+def test_keys_and_notes_are_bounded_and_the_latest_stay() -> None:
+    history = History()
+    for number in range(KEYS_MAX + 1):
+        history.note(key(number), PIN, teller=A, now=0.0)
+    assert history.of(key(0)) == ()
+    assert history.of(key(KEYS_MAX)) != ()
+    for epoch in range(NOTES_PER_KEY_MAX + 1):
+        history.note(key(7), replace(PIN, epoch=epoch + 1), teller=A, now=0.0)
+    notes = history.of(key(7))
+    assert len(notes) == NOTES_PER_KEY_MAX
+    assert f"epoch {NOTES_PER_KEY_MAX + 1}" in notes[-1].what

@@ -1,0 +1,177 @@
+"""A link against peers that stall, lie or fall silent; streams in memory, time by autojump."""
+
+import contextlib
+
+import pytest
+import trio
+import trio.testing
+
+from meshlb.cluster.link import OUTBOX_BYTES_LOW, OUTBOX_BYTES_MAX, Link
+from meshlb.model import Address, BootId, NodeName
+from meshlb.wire.codec import decode, encode, encode_message
+from meshlb.wire.handshake import Established, Identity
+from meshlb.wire.limits import FRAME_PLAIN_BYTES_MAX
+from meshlb.wire.messages import Ack, DeltaAck, Message, Nack, Ping
+from meshlb.wire.seal import FrameOpener, FrameSealer
+
+PEER = Identity(NodeName("peer"), BootId(2), Address("127.0.0.1", 1))
+OUT, IN = b"o" * 32, b"i" * 32
+
+
+class Rig:
+    """A link, and the other end of its stream in the hands of the test."""
+
+    def __init__(self, *, rest: bytes = b"") -> None:
+        ours, self.stream = trio.testing.memory_stream_pair()
+        self.sealer, self.opener = FrameSealer(IN), FrameOpener(OUT)
+        self.heard: list[Message] = []
+        self.frames: list[tuple[Message, ...]] = []
+        self.lows = 0
+        established = Established(PEER, 1, FrameSealer(OUT), FrameOpener(IN), rest)
+        self.link = Link(ours, established, dialled=None, now=trio.current_time(), on_low=self._low)
+
+    def _low(self) -> None:
+        self.lows += 1
+
+    async def deliver(self, link: Link, messages: tuple[Message, ...]) -> None:
+        assert link is self.link
+        self.heard += messages
+
+    async def say(self, *messages: Message) -> None:
+        await self.stream.send_all(self.sealer.seal(encode(messages)))
+
+    async def frame(self) -> tuple[Message, ...]:
+        while not self.frames:
+            chunk = bytes(await self.stream.receive_some())
+            self.frames += [decode(plain) for plain in self.opener.receive(chunk)]
+        return self.frames.pop(0)
+
+
+async def test_what_is_queued_leaves_in_one_frame_in_order(autojump_clock: object) -> None:
+    rig = Rig()
+    for seq in range(5):
+        rig.link.send(encode_message(Ack(seq)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.link.run, rig.deliver)
+        assert await rig.frame() == tuple(Ack(seq) for seq in range(5))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_link_with_nothing_to_say_keeps_itself_alive(autojump_clock: object) -> None:
+    rig = Rig()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.link.run, rig.deliver)
+        for _ in range(20):
+            assert await rig.frame() == ()
+            await rig.say()
+        assert rig.link.is_open
+        assert rig.heard == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_silent_peer_is_cut_off(autojump_clock: object) -> None:
+    rig = Rig()
+    assert await rig.link.run(rig.deliver) == "silent"
+    assert not rig.link.is_open
+
+
+async def test_a_peer_that_trickles_bytes_of_a_frame_is_cut_off(autojump_clock: object) -> None:
+    rig = Rig()
+    async with trio.open_nursery() as nursery:
+
+        async def trickle() -> None:
+            for byte in rig.sealer.seal(b"x" * 1_000):
+                await trio.sleep(1.0)
+                await rig.stream.send_all(bytes([byte]))
+
+        nursery.start_soon(trickle)
+        assert await rig.link.run(rig.deliver) == "silent"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_reads_nothing_is_cut_off(autojump_clock: object) -> None:
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    rig = Rig()
+    established = Established(PEER, 1, FrameSealer(OUT), FrameOpener(IN), b"")
+    link = Link(ours, established, dialled=None, now=0.0, on_low=lambda: None)
+    async with trio.open_nursery() as nursery:
+
+        async def talk() -> None:
+            with contextlib.suppress(trio.BrokenResourceError):  # the end of the link
+                for _ in range(100):
+                    await theirs.send_all(rig.sealer.seal(encode([Ack(1)])))
+                    await trio.sleep(1.0)
+
+        async def ignore(link: Link, messages: tuple[Message, ...]) -> None:
+            await trio.lowlevel.checkpoint()
+
+        nursery.start_soon(talk)
+        assert await link.run(ignore) == "stalled"
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_outbox_that_is_full_ends_the_link_and_frees_its_memory() -> None:
+    rig = Rig()
+    chunk = b"x" * (FRAME_PLAIN_BYTES_MAX // 2)
+    for _ in range(OUTBOX_BYTES_MAX // len(chunk)):
+        rig.link.send(chunk)
+        assert rig.link.is_open
+    assert not rig.link.is_low
+    rig.link.send(chunk)
+    assert rig.link.close_reason == "outbox-full"
+    assert rig.link.outbox_bytes == 0
+    assert await rig.link.run(rig.deliver) == "outbox-full"
+
+
+async def test_a_drained_outbox_says_that_it_takes_more(autojump_clock: object) -> None:
+    rig = Rig()
+    message = encode_message(DeltaAck(BootId(1), 1))
+    while rig.link.is_low:
+        rig.link.send(message)
+    assert rig.link.outbox_bytes >= OUTBOX_BYTES_LOW
+    queued = rig.link.outbox_bytes // len(message)
+    received = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.link.run, rig.deliver)
+        while received < queued:
+            received += len(await rig.frame())
+        assert rig.link.is_low
+        assert rig.lows > 0
+        nursery.cancel_scope.cancel()
+    assert received == queued
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [b"", b"\xc1", encode([Ack(1)]) + b"\x00", encode([Nack(1)])],
+    ids=["nothing", "no MessagePack", "a trailing byte", "a message of datagrams"],
+)
+async def test_a_frame_that_is_no_batch_ends_the_link(plain: bytes) -> None:
+    rig = Rig()
+    await rig.stream.send_all(rig.sealer.seal(plain))
+    assert await rig.link.run(rig.deliver) == "malformed"
+    assert rig.heard == []
+
+
+async def test_a_frame_that_is_not_authentic_ends_the_link() -> None:
+    rig = Rig()
+    await rig.say(Ping(1, NodeName("me")))
+    await rig.stream.send_all(FrameSealer(b"?" * 32).seal(encode([Ack(1)])))
+    assert await rig.link.run(rig.deliver) == "malformed"
+    assert rig.heard == [Ping(1, NodeName("me"))]
+
+
+async def test_what_came_with_the_handshake_is_read_first() -> None:
+    rig = Rig(rest=FrameSealer(IN).seal(encode([Ack(7)])))
+    await rig.stream.send_eof()
+    assert await rig.link.run(rig.deliver) == "hung-up"
+    assert rig.heard == [Ack(7)]
+
+
+async def test_a_closed_link_drops_what_it_is_given() -> None:
+    rig = Rig()
+    rig.link.close("gone")
+    rig.link.close("broken")
+    rig.link.send(b"late")
+    assert rig.link.outbox_bytes == 0
+    assert await rig.link.run(rig.deliver) == "gone"

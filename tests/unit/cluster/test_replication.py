@@ -1,0 +1,198 @@
+from dataclasses import replace
+
+import pytest
+
+from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.replication import PULL_STALL_S, PULLS_SERVED_MAX, Replication
+from meshlb.core.sticky.log import ReplicationLog
+from meshlb.core.sticky.pin import Pin, record_from_pin
+from meshlb.model import BackendName, BootId, KeySource, NodeName, PoolName, SessionKey
+from meshlb.wire.limits import PINS_PER_MESSAGE_MAX
+from meshlb.wire.messages import (
+    Delta,
+    DeltaAck,
+    Message,
+    PullChunk,
+    PullRequest,
+    Rank,
+    ViewMark,
+)
+
+A, B = NodeName("a"), NodeName("b")
+OURS, THEIRS = BootId(1), BootId(2)
+
+
+def key(number: int) -> SessionKey:
+    return SessionKey(number.to_bytes(16, "big"))
+
+
+def pin(backend: str = "s1", *, stamp_ms: int = 1) -> Pin:
+    return Pin(
+        PoolName("app"),
+        BackendName(backend),
+        KeySource.HEADER,
+        0,
+        Rank.QUORATE,
+        stamp_ms,
+        A,
+        1_000.0,
+    )
+
+
+class Rig:
+    """Replication with a table in a dict and streams in lists."""
+
+    def __init__(self) -> None:
+        self.table: dict[SessionKey, Pin] = {}
+        self.sent: list[tuple[NodeName, Message]] = []
+        self.full: set[NodeName] = set()
+        self.counters = MeshCounters()
+        self.replication = Replication(ReplicationLog(OURS), self, self, self.counters)
+
+    def scan(self, after: SessionKey | None, limit: int) -> list[tuple[SessionKey, Pin]]:
+        keys = sorted(k for k in self.table if after is None or k > after)
+        return [(k, self.table[k]) for k in keys[:limit]]
+
+    def send(self, peer: NodeName, message: Message) -> None:
+        self.sent.append((peer, message))
+
+    def takes_more(self, peer: NodeName) -> bool:
+        return peer not in self.full
+
+    def said(self, peer: NodeName) -> list[Message]:
+        """What went to `peer` since the last time."""
+        said = [message for to, message in self.sent if to == peer]
+        self.sent = [(to, message) for to, message in self.sent if to != peer]
+        return said
+
+    def flush(self, *peers: NodeName) -> list[NodeName]:
+        return self.replication.flush(peers, table_now=0.0)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    rig = Rig()
+    rig.replication.opened(A)
+    assert rig.said(A) == [DeltaAck(BootId(0), 0)]
+    return rig
+
+
+def test_nothing_is_sent_before_the_peer_has_said_where_it_is(rig: Rig) -> None:
+    rig.replication.append(key(1), pin())
+    assert rig.flush(A) == []
+    assert rig.said(A) == []
+    rig.replication.acked(A, DeltaAck(BootId(0), 0))
+    assert rig.flush(A) == [A]
+    (delta,) = rig.said(A)
+    assert isinstance(delta, Delta)
+    assert [record.key for record in delta.pins] == [key(1)]
+
+
+def test_a_new_stream_goes_on_where_the_peer_is(rig: Rig) -> None:
+    for number in range(3):
+        rig.replication.append(key(number), pin())
+    rig.replication.acked(A, DeltaAck(OURS, 2))
+    rig.flush(A)
+    (delta,) = rig.said(A)
+    assert isinstance(delta, Delta)
+    assert (delta.after_seq, delta.upto_seq) == (2, 3)
+
+
+def test_deltas_are_acknowledged_together_and_the_position_outlives_the_stream(rig: Rig) -> None:
+    rig.replication.merged(A, Delta(THEIRS, 0, 5, ()))
+    rig.replication.merged(A, Delta(THEIRS, 5, 9, ()))
+    rig.flush(A)
+    assert rig.said(A) == [DeltaAck(THEIRS, 9)]
+    rig.replication.closed(A)
+    rig.replication.opened(A)
+    assert rig.said(A) == [DeltaAck(THEIRS, 9)]
+
+
+def test_a_mark_behind_a_gap_waits_for_the_pull_that_fills_it(rig: Rig) -> None:
+    assert not rig.replication.hold_back(A, ViewMark(1))
+    rig.replication.merged(A, Delta(THEIRS, 7, 9, ()))
+    assert rig.replication.gaps == {A}
+    assert rig.replication.hold_back(A, ViewMark(2))
+    rig.replication.pull(A, is_synced=False, now=0.0)
+    assert PullRequest(1) in rig.said(A)
+    assert rig.replication.chunk_merged(A, PullChunk(1, (), False), 0.0) == []
+    assert rig.replication.chunk_merged(A, PullChunk(1, (), True), 0.0) == [(A, ViewMark(2))]
+    assert rig.replication.gaps == frozenset()
+    assert not rig.replication.hold_back(A, ViewMark(3))
+
+
+def test_the_table_of_a_peer_in_sync_fills_the_gaps_of_others(rig: Rig) -> None:
+    rig.replication.merged(A, Delta(THEIRS, 7, 9, ()))
+    rig.replication.opened(B)
+    rig.replication.pull(B, is_synced=False, now=0.0)
+    rig.replication.chunk_merged(B, PullChunk(1, (), True), 0.0)
+    assert rig.replication.gaps == {A}
+    assert not rig.replication.has_pulled_synced
+    rig.replication.pull(B, is_synced=True, now=0.0)
+    rig.replication.chunk_merged(B, PullChunk(2, (), True), 0.0)
+    assert rig.replication.gaps == frozenset()
+    assert rig.replication.has_pulled_synced
+
+
+def test_a_gap_that_opens_during_a_pull_is_not_filled_by_it(rig: Rig) -> None:
+    rig.replication.opened(B)
+    rig.replication.pull(B, is_synced=True, now=0.0)
+    rig.replication.merged(A, Delta(THEIRS, 7, 9, ()))
+    rig.replication.chunk_merged(B, PullChunk(1, (), True), 0.0)
+    assert rig.replication.gaps == {A}
+
+
+def test_a_pull_ends_with_its_stream_or_when_it_stalls(rig: Rig) -> None:
+    rig.replication.pull(A, is_synced=True, now=0.0)
+    rig.replication.closed(A)
+    assert rig.replication.pulling_from is None
+    rig.replication.opened(A)
+    rig.replication.pull(A, is_synced=True, now=0.0)
+    rig.replication.chunk_merged(A, PullChunk(2, (), False), 4.0)
+    rig.replication.give_up_stalled(4.0 + PULL_STALL_S)
+    assert rig.replication.pulling_from == A
+    rig.replication.give_up_stalled(4.1 + PULL_STALL_S)
+    assert rig.replication.pulling_from is None
+    assert rig.replication.chunk_merged(A, PullChunk(2, (), True), 10.0) == []
+    assert not rig.replication.has_pulled_synced
+
+
+def test_a_table_is_served_in_chunks_and_only_while_there_is_room(rig: Rig) -> None:
+    rig.table = {key(n): pin() for n in range(PINS_PER_MESSAGE_MAX + 1)}
+    rig.replication.asked(A, PullRequest(9))
+    rig.full = {A}
+    assert not rig.replication.serve_pulls(table_now=0.0)
+    assert rig.said(A) == []
+    rig.full = set()
+    while rig.replication.serve_pulls(table_now=0.0):
+        pass
+    chunks = rig.said(A)
+    assert [(len(c.pins), c.last) for c in chunks if isinstance(c, PullChunk)] == [
+        (PINS_PER_MESSAGE_MAX, False),
+        (1, False),
+        (0, True),
+    ]
+
+
+def test_only_so_many_peers_are_served_at_a_time(rig: Rig) -> None:
+    for number in range(PULLS_SERVED_MAX + 1):
+        rig.replication.asked(NodeName(f"n{number}"), PullRequest(1))
+    rig.replication.serve_pulls(table_now=0.0)
+    assert len(rig.sent) == PULLS_SERVED_MAX
+
+
+def test_what_a_pulled_table_lacks_is_told(rig: Rig) -> None:
+    """Pins from this node's disk that nobody else remembers."""
+    rig.replication.acked(A, DeltaAck(BootId(0), 0))
+    rig.table = {key(n): pin() for n in range(6)}
+    rig.table[key(2)] = pin("newer", stamp_ms=0)
+    theirs = [record_from_pin(key(n), pin(), now=0.0) for n in (1, 2, 3)]
+    theirs[0] = replace(theirs[0], expires_in_ms=1)
+    rig.replication.pull(A, is_synced=True, now=0.0)
+    rig.said(A)
+    rig.replication.chunk_merged(A, PullChunk(1, tuple(theirs[:2]), False), 0.0)
+    rig.replication.chunk_merged(A, PullChunk(1, tuple(theirs[2:]), False), 0.0)
+    rig.replication.chunk_merged(A, PullChunk(1, (), True), 0.0)
+    rig.flush(A)
+    told = [record.key for m in rig.said(A) if isinstance(m, Delta) for record in m.pins]
+    assert told == [key(0), key(2), key(4), key(5)]
