@@ -3,12 +3,13 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 from tests.peers.conftest import StartBackends, StartMesh
 from tests.peers.harness.child import wait_until
 from tests.peers.harness.http import Connection
 from tests.peers.harness.mesh import HEADER
-from tests.peers.test_agreement import ask_everybody
+from tests.peers.test_agreement import KEYS_AT_ONCE, ask_everybody
 
 CRASH_KNOWN_S = 4.0
 # What a loaded machine with two cores may add before we call it a failure.
@@ -16,15 +17,24 @@ MACHINE_SLACK_S = 4.0
 
 
 async def ask_anybody(ports: Sequence[int], keys: Sequence[str]) -> dict[str, str]:
-    """The backend that answers each key, each asked at a random node."""
-    connections = [await Connection.open(port) for port in ports]
+    """The backend that answers each key, each asked once, at a random node."""
     answered = {}
-    for key in keys:
-        response = await random.choice(connections).request(fields={"X-Session": key})
-        assert response.status == 200
-        answered[key] = response.backend
-    for connection in connections:
-        await connection.__aexit__(None, None, None)
+    waiting = list(reversed(keys))
+
+    async def ask_in_turn() -> None:
+        async with AsyncExitStack() as stack:
+            connections = [
+                await stack.enter_async_context(await Connection.open(port)) for port in ports
+            ]
+            while waiting:
+                key = waiting.pop()
+                response = await random.choice(connections).request(fields={"X-Session": key})
+                assert response.status == 200
+                answered[key] = response.backend
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(KEYS_AT_ONCE):
+            group.create_task(ask_in_turn())
     return answered
 
 
