@@ -206,6 +206,7 @@ class LiveNode:
             },
             loop_lag_s=mesh.loop_lag_s,
             datagrams_refused=dict(mesh.datagrams_refused),
+            handshakes_refused=dict(mesh.handshakes_refused + mesh.handshakes_failed),
             malformed_requests=sum(t.malformed for t in proxy.listeners.values()),
         )
 

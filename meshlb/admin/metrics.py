@@ -38,6 +38,8 @@ class Meters:
     """How late the event loop last woke."""
     datagrams_refused: Mapping[str, int] = field(default_factory=dict)
     """By reason, such as `seal`, `replay`, `malformed`."""
+    handshakes_refused: Mapping[str, int] = field(default_factory=dict)
+    """Streams at the cluster port that came to nothing, by reason, such as `not-meshlb`."""
     malformed_requests: int = 0
     """Requests answered 400 or 431 because of their syntax."""
 
@@ -102,6 +104,12 @@ class NodeMetrics(Collector):
             "Datagrams at the cluster port that changed nothing, by reason.",
             ("reason",),
             _by_one(meters.datagrams_refused, ()),
+        )
+        yield _counter(
+            "meshlb_handshakes_refused",
+            "Streams at the cluster port that changed nothing, by reason.",
+            ("reason",),
+            _by_one(meters.handshakes_refused, ()),
         )
         yield _counter(
             "meshlb_malformed_requests",

@@ -15,6 +15,7 @@ from tests.peers.harness.http import Connection, fetch
 from tests.peers.harness.mesh import HEADER, Mesh, Node, Plan, new_secret
 
 FORGED = 10_000
+GARBAGE_STREAMS = 50
 GROWTH_MAX_BYTES = 32 * 2**20
 
 
@@ -63,11 +64,12 @@ def test_forged_datagrams_and_arbitrary_bytes_at_the_cluster_port_change_nothing
                 sender.send(forged)
             if number % 500 == 0:  # lets the node empty its socket buffer, so that it sees them all
                 target.ask("/healthz")
-    asyncio.run(pour_garbage(target.cluster_port, streams=50))
+    asyncio.run(pour_garbage(target.cluster_port, streams=GARBAGE_STREAMS))
 
     wait_until(
         lambda: target.metric("meshlb_datagrams_refused_total") > FORGED / 2, "forgeries counted"
     )
+    assert target.metric("meshlb_handshakes_refused_total") >= GARBAGE_STREAMS
     assert target.members() == members_before
     assert all(node.is_running for node in mesh.nodes)
     assert target.resident_bytes - resident_before < GROWTH_MAX_BYTES
