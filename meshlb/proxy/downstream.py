@@ -407,8 +407,16 @@ class Downstream(Stream):
             else:
                 self.watch_reading(True)
 
-    def upstream_failed(self, upstream: Upstream, error: UpstreamError) -> None:
-        """The backend broke off, spoke nonsense or stayed silent: retry, answer, or break too."""
+    def upstream_failed(
+        self, upstream: Upstream, error: UpstreamError, *, unheard: bool = False
+    ) -> None:
+        """The backend broke off, spoke nonsense or stayed silent: retry, answer, or break too.
+
+        Args:
+            upstream: the connection, which is of no more use.
+            error: what the client may be told.
+            unheard: the backend closed the connection without a word about this request.
+        """
         answering = upstream.answering
         end_is_stated = upstream.states_end and not self.wants_plain_body
         self._upstream = None
@@ -422,8 +430,8 @@ class Downstream(Stream):
             # Only a reset tells this client that what it has is not the whole response.
             self.abort()
         elif (
-            upstream.reused
-            and error.status == 502
+            unheard
+            and upstream.reused
             and request is not None
             and request.body.kind is BodyKind.NONE
             and request.method in REPEATABLE_METHODS

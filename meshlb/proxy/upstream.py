@@ -123,7 +123,8 @@ class Upstream(Stream):
             if client is None:
                 self._leave_idle()
             else:
-                client.upstream_failed(self, UpstreamError(502, f"the backend broke off: {error}"))
+                failure = UpstreamError(502, f"the backend broke off: {error}")
+                client.upstream_failed(self, failure, unheard=self._is_unheard())
             return
         if client is None:
             self._leave_idle()
@@ -137,7 +138,11 @@ class Upstream(Stream):
             else:
                 self._pass_head(client, chunk)
         except UpstreamError as error:
-            client.upstream_failed(self, error)
+            client.upstream_failed(self, error, unheard=not chunk and self._is_unheard())
+
+    def _is_unheard(self) -> bool:
+        """Whether no byte has come in answer to the request."""
+        return not (self.answering or self._buffer or self._interim_count)
 
     def _leave_idle(self) -> None:
         """The backend closed an idle connection, or spoke out of turn."""
