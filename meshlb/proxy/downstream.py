@@ -259,7 +259,9 @@ class Downstream(Stream):
             frontend.counters.pins_hit += 1
         backend = decision.backend
         if backend is not None and not request.websocket:
-            upstream = backend.take_idle(must_be_quiet=request.method not in REPEATABLE_METHODS)
+            upstream = backend.take_idle(
+                must_be_quiet=self._uploading or request.method not in REPEATABLE_METHODS
+            )
             if upstream is not None:
                 self._forward(upstream)
                 return
