@@ -345,8 +345,9 @@ class Downstream(Stream):
 
     def stop_upload(self) -> None:
         """The backend will not take the rest of the body; it may be answering early."""
-        self.watch_reading(False)
-        self._keep_alive = False
+        if self._uploading:
+            self.watch_reading(False)
+            self._keep_alive = False
 
     # The response on its way
 
