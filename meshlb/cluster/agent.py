@@ -162,6 +162,7 @@ class Agent:
         if (link := self.links.to(peer)) is not None:
             for message in messages:
                 link.send(encode_message(message))
+            link.flush()
 
     def _member_changed(
         self, member: Member, previous_state: MemberState | None, reason: str
@@ -233,6 +234,7 @@ class Agent:
         self._pins.opened(link.name)
         for word in self._overrides.all():
             link.send(encode_message(word))
+        link.flush()
         self._consider()
 
     def link_closed(self, link: Link) -> None:
@@ -253,8 +255,8 @@ class Agent:
             self._refused = f"refused by {address}: {refusal}"
         self._consider()
 
-    async def deliver(self, link: Link, messages: tuple[Message, ...]) -> None:
-        """Hear a frame; returns once what it says of pins is committed."""
+    def deliver(self, link: Link, messages: tuple[Message, ...]) -> None:
+        """Hear a frame."""
         if self.links.to(link.name) is not link or not link.is_open:
             return
         words = tuple(message for message in messages if type(message) in SWIM_WORDS)
@@ -262,13 +264,10 @@ class Agent:
         if len(words) == len(messages):
             return
         for message in messages:
-            if isinstance(message, BackendOverride):
-                if self._overrides.hear(message):
-                    self._on_override(message)
-            elif isinstance(message, PinWord):
-                self._pins.hear(link.name, message)
+            if isinstance(message, BackendOverride) and self._overrides.hear(message):
+                self._on_override(message)
+        self._pins.hear(link.name, [word for word in messages if isinstance(word, PinWord)])
         self._consider()
-        await self._pins.turn_ended()
 
     # Being in sync -----------------------------------------------------------------------
 
@@ -310,6 +309,7 @@ class Agent:
         encoded = encode_message(word)
         for link in self.links.all():
             link.send(encoded)
+            link.flush()
 
     def leave(self) -> None:
         """Tell everybody that this node leaves for good; it takes no part from then on."""

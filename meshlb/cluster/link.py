@@ -8,9 +8,8 @@ the messages mean.
 Spec: protocol/spec/sealing.md, "Stream frames".
 """
 
-import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, Literal
 
 import trio
@@ -35,6 +34,10 @@ KEEPALIVE_S: Final = 2.0
 SILENCE_S: Final = 10.0
 """Without a whole frame for so long, the link is cut; also when single bytes trickle in."""
 
+QUIET_S: Final = 0.0003
+"""A link that was not used for so long writes at once, for latency; else the writer gathers what
+comes within its turn of the event loop into one frame, for throughput."""
+
 STALL_S: Final = 10.0
 """A frame that the peer does not take within this ends the link."""
 
@@ -51,8 +54,8 @@ CLOSE_REASONS: Final[tuple[CloseReason, ...]] = (
 
 _ARRAY_HEADER_BYTES_MAX: Final = 5
 
-Deliver = Callable[["Link", tuple[Message, ...]], Awaitable[None]]
-"""Takes the messages of one frame; the next frame is read once it returns."""
+Deliver = Callable[["Link", tuple[Message, ...]], None]
+"""Takes the messages of one frame."""
 
 
 class Link:
@@ -66,6 +69,7 @@ class Link:
         dialled: Address | None,
         now: float,
         on_low: Callable[[], None],
+        write_some: Callable[[bytes], int] = lambda frame: 0,
     ) -> None:
         """Wrap an established stream.
 
@@ -75,16 +79,22 @@ class Link:
             dialled: where this node dialled; None where the peer did.
             now: monotonic seconds.
             on_low: called after a frame that leaves the outbox below `OUTBOX_BYTES_LOW`.
+            write_some: writes what the kernel takes without waiting, and says how many bytes;
+                spares the writer's turn of the event loop in the usual case.
         """
         self.peer: Identity = established.peer
         self.dialled = dialled
         self.opened_at = now
         self.close_reason: CloseReason | None = None
         self._on_low = on_low
+        self._write_some = write_some
         self._stream = stream
         self._established = established
         self._outbox: deque[bytes] = deque()
         self._outbox_bytes = 0
+        self._unwritten = b""
+        self._is_writer_idle = False
+        self._flushed_at = now
         self._queued = trio.Event()
         self._scope = trio.CancelScope()
 
@@ -109,7 +119,7 @@ class Link:
         return self.is_open and self._outbox_bytes < OUTBOX_BYTES_LOW
 
     def send(self, encoded: bytes) -> None:
-        """Queue an encoded message, behind all that was queued before."""
+        """Queue an encoded message, behind all that was queued before, until `flush`."""
         if self.close_reason is not None:
             return
         if self._outbox_bytes + len(encoded) > OUTBOX_BYTES_MAX:
@@ -117,6 +127,20 @@ class Link:
             return
         self._outbox.append(encoded)
         self._outbox_bytes += len(encoded)
+
+    def flush(self) -> None:
+        """Let out what is queued: on a quiet link at once, on a busy one by the writer."""
+        if not self._outbox or self.close_reason is not None:
+            return
+        now = trio.current_time()
+        is_quiet = now - self._flushed_at > QUIET_S
+        self._flushed_at = now
+        if is_quiet and self._is_writer_idle:
+            frame = self._next_frame()
+            self._unwritten = frame[self._write_some(frame) :]
+            if not self._unwritten and not self._outbox:
+                return
+            self._is_writer_idle = False
         self._queued.set()
 
     def close(self, reason: CloseReason) -> None:
@@ -152,9 +176,7 @@ class Link:
                         if not STREAM_MESSAGES.issuperset(map(type, messages)):
                             raise WireError("a message that does not belong on a stream")
                         if messages:
-                            # Our own slowness is not the peer's silence.
-                            silence.deadline = math.inf
-                            await deliver(self, messages)
+                            deliver(self, messages)
                         silence.deadline = trio.current_time() + SILENCE_S
                     chunk = bytes(await self._stream.receive_some(READ_BYTES))
                     if not chunk:
@@ -168,13 +190,14 @@ class Link:
             self.close("silent")
 
     async def _write(self) -> None:
-        sealer = self._established.sealer
         while True:
-            if not self._outbox:
+            if not self._outbox and not self._unwritten:
                 self._queued = trio.Event()
+                self._is_writer_idle = True
                 with trio.move_on_after(KEEPALIVE_S):
                     await self._queued.wait()
-            frame = sealer.seal(join(self._take()))
+                self._is_writer_idle = False
+            frame, self._unwritten = self._unwritten or self._next_frame(), b""
             with trio.move_on_after(STALL_S) as stall:
                 try:
                     await self._stream.send_all(frame)
@@ -186,6 +209,9 @@ class Link:
                 return
             if self._outbox_bytes < OUTBOX_BYTES_LOW:
                 self._on_low()
+
+    def _next_frame(self) -> bytes:
+        return self._established.sealer.seal(join(self._take()))
 
     def _take(self) -> list[bytes]:
         """What fits one frame, from the front of the outbox."""

@@ -7,6 +7,7 @@ closed, and hands on what arrives.
 Spec: protocol/spec/handshake.md.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ class LinkEvents(Protocol):
         """A dial has opened no link; `refusal` says why where one side refused the other."""
         ...
 
-    async def deliver(self, link: Link, messages: tuple[Message, ...]) -> None:
-        """Takes a frame's messages; that link's next frame is read once this returns."""
+    def deliver(self, link: Link, messages: tuple[Message, ...]) -> None:
+        """Takes a frame's messages."""
         ...
 
 
@@ -268,6 +269,7 @@ class Links:
             dialled=dialled,
             now=trio.current_time(),
             on_low=self._events.outbox_low,
+            write_some=partial(_write_some, stream.socket.fileno()),
         )
         current = self._by_name.get(link.name)
         if current is not None:
@@ -302,6 +304,17 @@ class Links:
             return current
         is_ours_to_dial = self._credentials.me.name < new.name
         return current if (new.dialled is not None) == is_ours_to_dial else new
+
+
+def _write_some(descriptor: int, frame: bytes) -> int:
+    """Write what the kernel takes at once; the writer of the link meets any error again.
+
+    The link calls this only while it is open, and its descriptor is closed later than that.
+    """
+    try:
+        return os.write(descriptor, frame)
+    except OSError:
+        return 0
 
 
 def _source(stream: trio.SocketStream) -> Address:

@@ -240,7 +240,7 @@ class Mesh:
 
     def explain(self, key: SessionKey) -> KeyStory | None:
         """Why `key` goes where it goes; None where this node has no live pin of it."""
-        pin = self.table.look_up(key)
+        pin = self.table.look_up(key, self.clock.now())
         if pin is None:
             return None
         owners = (self.name,) if self._membership is None else self._membership.ownership.owners

@@ -69,6 +69,10 @@ class Streams(Carrier, Protocol):
         """All peers that there is a stream to."""
         ...
 
+    def flush(self) -> None:
+        """Let out what was queued."""
+        ...
+
 
 class NoStreams:
     """The streams of a node that stands alone."""
@@ -83,6 +87,9 @@ class NoStreams:
     def peers(self) -> Iterable[NodeName]:
         """Nobody is there."""
         return ()
+
+    def flush(self) -> None:
+        """Nobody is there."""
 
 
 class _Waiter:
@@ -118,15 +125,17 @@ class PinAgent:
         self._waiters: dict[int, _Waiter] = {}
         self._token = 0
         self._work = trio.Event()
-        self._turn_end = trio.Event()
         self._grace_until = -math.inf
 
     # What happens ------------------------------------------------------------------------
 
     def receive(self, event: Event) -> None:
-        """Tell the claim machine; the effects leave with the next turn."""
-        self._effects += self.claims.receive(event, self._clock.now())
+        """Tell the claim machine; the effects leave with the next turn, which comes soon."""
+        self._receive(event)
         self._work.set()
+
+    def _receive(self, event: Event) -> None:
+        self._effects += self.claims.receive(event, self._clock.now())
 
     def stored(self, key: SessionKey, pin: Pin) -> None:
         """The table was written without a claim: tell all peers with the next turn."""
@@ -147,27 +156,31 @@ class PinAgent:
         self.receive(PeerLost(peer))
         self.replication.closed(peer)
 
-    def hear(self, peer: NodeName, message: PinWord) -> None:
-        """A message about pins from the present stream of `peer`."""
+    def hear(self, peer: NodeName, messages: Iterable[PinWord]) -> None:
+        """A frame of the present stream of `peer`; what follows from it leaves at once."""
+        for message in messages:
+            self._hear(peer, message)
+        self._turn()
+
+    def _hear(self, peer: NodeName, message: PinWord) -> None:
         match message:
             case Delta():
                 self._note(peer, message)
-                self.receive(PeerMessage(peer, message))
+                self._receive(PeerMessage(peer, message))
                 self.replication.merged(peer, message)
             case DeltaAck():
                 self.replication.acked(peer, message)
             case PullRequest():
                 self.replication.asked(peer, message)
             case PullChunk():
-                self.receive(PeerMessage(peer, message))
+                self._receive(PeerMessage(peer, message))
                 now = trio.current_time()
                 for name, mark in self.replication.chunk_merged(peer, message, now):
-                    self.receive(PeerMessage(name, mark))
+                    self._receive(PeerMessage(name, mark))
             case ViewMark() if self.replication.hold_back(peer, message):
                 """It comes back with the end of a pull."""
             case _:
-                self.receive(PeerMessage(peer, message))
-        self._work.set()
+                self._receive(PeerMessage(peer, message))
 
     def _note(self, teller: NodeName, delta: Delta) -> None:
         now = self._clock.now()
@@ -207,12 +220,6 @@ class PinAgent:
             self._work = trio.Event()
             self._allow_for_lag(deadline)
             self._turn()
-            self._turn_end.set()
-            self._turn_end = trio.Event()
-
-    async def turn_ended(self) -> None:
-        """Return once all that was received before is committed, and its effects are queued."""
-        await self._turn_end.wait()
 
     def _deadline(self) -> float:
         due = self.claims.next_deadline()
@@ -235,6 +242,7 @@ class PinAgent:
             self._emit(now)
         if self.replication.serve_pulls(table_now=now):
             self._work.set()
+        self._streams.flush()
 
     def _emit(self, now: float) -> None:
         """Commit, then let out; what that leads to is left for another round."""

@@ -30,3 +30,9 @@ class LinkStreams:
     def peers(self) -> Iterable[NodeName]:
         """All members that there is a link to."""
         return [link.name for link in self.links.all()] if self.links is not None else ()
+
+    def flush(self) -> None:
+        """Let out what was queued."""
+        if self.links is not None:
+            for link in self.links.all():
+                link.flush()

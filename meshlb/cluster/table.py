@@ -20,9 +20,9 @@ class MemberTable:
         self._replica = agent.claims.replica
         self._now = clock.now
 
-    def look_up(self, key: SessionKey) -> Pin | None:
-        """The live pin of `key` in the local replica."""
-        return self._replica.look_up(key, self._now())
+    def look_up(self, key: SessionKey, now: float) -> Pin | None:
+        """The pin of `key` in the local replica that lives at `now`."""
+        return self._replica.look_up(key, now)
 
     async def claim(self, proposal: Proposal) -> Pin:
         """Agrees with the cluster on one pin for the proposal's key."""
