@@ -37,6 +37,8 @@ FRAMES_PER_SECOND: Final = 4
 RESTART_S: Final = 8.0
 """After which a child that died is started again; less in a short run."""
 RESTART_LEAST_S: Final = 2.0
+INTERRUPTED: Final = 130
+"""What a shell reports for a command that Ctrl-C ended; here, before it had begun."""
 CLIENT_PACE_S: Final = 0.05
 
 
@@ -79,6 +81,7 @@ class Director:
         self._story = Story(lambda: time.monotonic() - self._began, self._on_event)
         self._starts = {child.name: 0 for child in stage.children}
         self._ended = False
+        self._is_whole = False
         self._problem = ""
         """Why the mesh did not come up."""
 
@@ -100,9 +103,12 @@ class Director:
         if self._problem:
             print(f"meshlb: {self._problem}", file=sys.stderr)
             return 1
+        if not self._is_whole:
+            return INTERRUPTED
         for text in summary(self._score, title=self._title(), conflicts=conflicts):
             self._console.print(Text(text))
-        return 1 if self._score.losses or not self._score.connections else 0
+        nobody_came = self._plan.clients > 0 and self._score.connections == 0
+        return 1 if self._score.losses or nobody_came else 0
 
     async def _play(self, nursery: trio.Nursery, watch: Watch, http: httpx.AsyncClient) -> None:
         self._announce()
@@ -111,6 +117,7 @@ class Director:
         self._problem = await self._wait_until_whole(watch)
         if self._problem:
             return
+        self._is_whole = True
         self._story.tell("the mesh is whole: every node is ready and sees every other", "good")
         for child in self._stage.children:
             nursery.start_soon(self._keep_running, child)
@@ -233,11 +240,13 @@ class Director:
                     nursery.start_soon(actor.child.stop)
 
     def _title(self) -> str:
-        plan = self._plan
-        return (
-            f"meshlb demo: {plan.nodes} nodes, {plan.backends} backends, {plan.clients} clients, "
-            f"{time.monotonic() - self._began:.0f} s"
+        troupe = (
+            (self._plan.nodes, "node"),
+            (self._plan.backends, "backend"),
+            (self._plan.clients, "client"),
         )
+        named = [f"{count} {noun}{'s' * (count != 1)}" for count, noun in troupe]
+        return f"meshlb demo: {', '.join(named)}, {time.monotonic() - self._began:.0f} s"
 
 
 async def _cancel_on_signal(scope: trio.CancelScope) -> None:
