@@ -35,7 +35,7 @@ class Client:
             self.port = random.choice(self.ports)
             url = f"ws://127.0.0.1:{self.port}/chat?user={self.number}"
             try:
-                connection = await connect(url, additional_headers=self.identity)
+                connection = await connect(url, additional_headers=self.identity, compression=None)
             except (OSError, EOFError, InvalidHandshake):
                 await asyncio.sleep(0.05)
                 continue
