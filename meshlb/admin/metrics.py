@@ -12,10 +12,12 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from meshlb.model import MemberState
+
 PIN_OUTCOMES: Final = ("hit", "new", "moved", "provisional", "conflict")
 """`conflict` counts keys that two nodes had confirmed for two backends: it should stay 0."""
 
-STATUS_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
+MEMBER_STATES: Final = tuple(state.name.lower() for state in MemberState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,66 +59,68 @@ class NodeMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All families, each series that is known before the first event at 0."""
         meters = self._source()
-        yield _counter(
-            "meshlb_requests",
-            "Requests answered, by listener and class of status.",
-            ("listener", "status"),
-            meters.requests.items(),
-        )
-        yield _counter(
-            "meshlb_pins",
-            "Decisions about a session key, by outcome.",
-            ("outcome",),
-            _by_one(meters.pins_by_outcome, PIN_OUTCOMES),
-        )
-        yield _gauge(
-            "meshlb_pins",
-            "Live pins in this node's replica.",
-            ("pool", "backend"),
-            meters.pins.items(),
-        )
-        yield _gauge(
-            "meshlb_members",
-            "Members in this node's view, by state; this node included.",
-            ("state",),
-            _by_one(meters.members, ("alive", "suspect", "dead", "left")),
-        )
-        yield _counter(
-            "meshlb_relayed_bytes",
-            "Bytes passed on, by direction.",
-            ("direction",),
-            _by_one(meters.relayed_bytes, ("upstream", "downstream")),
-        )
-        yield _gauge(
-            "meshlb_connections",
-            "Open connections, by kind.",
-            ("kind",),
-            _by_one(meters.connections, ("downstream", "upstream", "tunnels")),
-        )
-        yield _gauge(
-            "meshlb_loop_lag_seconds",
-            "How late the event loop last woke.",
-            (),
-            [((), meters.loop_lag_s)],
-        )
-        yield _counter(
-            "meshlb_datagrams_refused",
-            "Datagrams at the cluster port that changed nothing, by reason.",
-            ("reason",),
-            _by_one(meters.datagrams_refused, ()),
-        )
-        yield _counter(
-            "meshlb_handshakes_refused",
-            "Streams at the cluster port that changed nothing, by reason.",
-            ("reason",),
-            _by_one(meters.handshakes_refused, ()),
-        )
-        yield _counter(
-            "meshlb_malformed_requests",
-            "Requests refused for their syntax.",
-            (),
-            [((), meters.malformed_requests)],
-        )
+        yield from _of_the_data_plane(meters)
+        yield from _of_the_mesh(meters)
+
+
+def _of_the_data_plane(meters: Meters) -> Iterator[Metric]:
+    yield _counter(
+        "meshlb_requests",
+        "Requests answered, by listener and class of status.",
+        ("listener", "status"),
+        meters.requests.items(),
+    )
+    yield _counter(
+        "meshlb_malformed_requests",
+        "Requests refused for their syntax.",
+        (),
+        [((), meters.malformed_requests)],
+    )
+    yield _counter(
+        "meshlb_relayed_bytes",
+        "Bytes passed on, by direction.",
+        ("direction",),
+        _by_one(meters.relayed_bytes, ("upstream", "downstream")),
+    )
+    yield _gauge(
+        "meshlb_connections",
+        "Open connections, by kind.",
+        ("kind",),
+        _by_one(meters.connections, ("downstream", "upstream", "tunnels")),
+    )
+    yield _gauge(
+        "meshlb_loop_lag_seconds",
+        "How late the event loop last woke.",
+        (),
+        [((), meters.loop_lag_s)],
+    )
+
+
+def _of_the_mesh(meters: Meters) -> Iterator[Metric]:
+    yield _counter(
+        "meshlb_pins",
+        "Decisions about a session key, by outcome.",
+        ("outcome",),
+        _by_one(meters.pins_by_outcome, PIN_OUTCOMES),
+    )
+    yield _gauge(
+        "meshlb_pins",
+        "Live pins in this node's replica.",
+        ("pool", "backend"),
+        meters.pins.items(),
+    )
+    yield _gauge(
+        "meshlb_members",
+        "Members in this node's view, by state; this node included.",
+        ("state",),
+        _by_one(meters.members, MEMBER_STATES),
+    )
+    yield _counter(
+        "meshlb_datagrams_refused",
+        "Datagrams at the cluster port that changed nothing, by reason.",
+        ("reason",),
+        _by_one(meters.datagrams_refused, ()),
+    )
 
 
 def make_registry(source: Callable[[], Meters]) -> CollectorRegistry:

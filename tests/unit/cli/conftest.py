@@ -48,8 +48,8 @@ def admin(node: FakeNode) -> Iterator[str]:
 def invoke() -> Invoke:
     """Runs a command line in-process; stdout and stderr come back apart."""
 
-    def run(*arguments: str) -> Result:
-        return CliRunner(env={"MESHLB_ADMIN": None}).invoke(main, arguments)
+    def run(*arguments: str, environment: dict[str, str] | None = None) -> Result:
+        return CliRunner(env={"MESHLB_ADMIN": None, **(environment or {})}).invoke(main, arguments)
 
     return run
 
@@ -62,3 +62,12 @@ def ask(invoke: Invoke, admin: str) -> Invoke:
         return invoke(command, "--admin", admin, *arguments)
 
     return run
+
+
+def one_line(result: Result) -> str:
+    """What a failed command said: exactly one line, on stderr, without a traceback."""
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("meshlb: ")
+    return lines[0]

@@ -1,9 +1,7 @@
-import base64
 from pathlib import Path
 
 import pytest
 
-from meshlb.config.kinds import SECRET_BYTES
 from tests.unit.cli.conftest import Invoke
 
 GOOD = """
@@ -49,9 +47,3 @@ def test_check_opens_no_port(invoke: Invoke, tmp_path: Path, admin: str) -> None
     bind = admin.removeprefix("http://")
     config.write_text(f'{GOOD}\n[admin]\nbind = "{bind}"\n')
     assert invoke("check", str(config)).exit_code == 0
-
-
-def test_keygen_prints_a_new_secret_each_time(invoke: Invoke) -> None:
-    first, second = invoke("keygen").stdout, invoke("keygen").stdout
-    assert first != second
-    assert len(base64.b64decode(first.strip(), validate=True)) == SECRET_BYTES

@@ -52,16 +52,8 @@ def test_explain_tells_the_pins_story(ask: Invoke) -> None:
         (["pools"], "pools"),
         (["pins"], "pins"),
         (["explain", "--pool", "app", "alice"], "backend"),
-        (["top"], "status"),
     ],
 )
 def test_json_is_the_nodes_answer(ask: Invoke, arguments: list[str], key: str) -> None:
     command, *rest = arguments
     assert key in json.loads(ask(command, "--json", *rest).stdout)
-
-
-def test_top_prints_one_picture_outside_a_terminal(ask: Invoke) -> None:
-    result = ask("top")
-    assert result.exit_code == 0
-    assert "lb-3" in result.stdout
-    assert "s2" in result.stdout
