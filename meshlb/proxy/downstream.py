@@ -485,6 +485,8 @@ class Downstream(Stream):
     def _reject(self, error: DownstreamError) -> None:
         """The request is at fault: answer, and let nothing that follows be taken for a request."""
         self._frontend.count_malformed()
+        if self.phase is Phase.HEAD:
+            self.method = b""
         answering = self._upstream is not None and self._upstream.answering
         self._drop_upstream()
         if answering:

@@ -1,5 +1,6 @@
 """The two ends that a test plays itself: clients and backends of raw bytes, said and heard."""
 
+import contextlib
 import re
 import socket
 import struct
@@ -102,13 +103,19 @@ class Wire:
             return heard
         raise AssertionError(f"a clean end after {heard!r}")
 
-    async def gone(self) -> None:
-        """The other end has closed, one way or the other; what it said does not matter."""
+    async def remains(self) -> bytes:
+        """All that still comes before the other end has closed, one way or the other."""
+        heard, self._heard = self._heard, b""
         try:
-            while await self.stream.receive_some():
-                pass
+            while piece := await self.stream.receive_some():
+                heard += piece
         except trio.BrokenResourceError:
             pass
+        return heard
+
+    async def gone(self) -> None:
+        """The other end has closed, one way or the other; what it said does not matter."""
+        await self.remains()
 
     async def silent(self, seconds: float = SILENCE_S) -> None:
         """Nothing comes, and nothing ends."""
@@ -245,14 +252,15 @@ class Recorder:
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
-            while True:
-                nursery.start_soon(self._serve, await self._origin.accept())
+            with contextlib.suppress(trio.ClosedResourceError):
+                while True:
+                    nursery.start_soon(self._serve, await self._origin.accept())
 
     async def _serve(self, wire: Wire) -> None:
         heard = bytearray()
         self.heard.append(heard)
         answered = 0
-        try:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while piece := await wire.stream.receive_some():
                 heard += piece
                 if b"\r\n\r\n" not in heard:
@@ -263,7 +271,4 @@ class Recorder:
                         b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(line), line)
                     )
                 answered = len(requests)
-        except trio.BrokenResourceError:
-            pass
-        finally:
-            await wire.close()
+        await wire.close()
