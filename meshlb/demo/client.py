@@ -172,7 +172,7 @@ class Client:
         self._keep_cookies(answer.headers.get_list("set-cookie"))
         if self._met is not None and about.get("boot") == self._met.boot:
             self._world.score.asked += 1
-        elif self._met is not None and not self._has_cause(self._met):
+        elif self._met is not None and not self._cause(self._met):
             self._lose(
                 f"asked {node} and met {about.get('backend')} instead of {self._met.backend}"
             )
@@ -202,17 +202,18 @@ class Client:
                     f"{self._said} messages",
                     "good",
                 )
-        elif self._has_cause(former):
+        elif cause := self._cause(former):
             score.moved += 1
-            world.story.tell(f"{back}: {former.backend} is gone, now with {backend}")
+            world.story.tell(f"{back}: {former.backend} {cause}, now with {backend}")
         else:
             self._lose(f"came through {node} to {backend}, but {former.backend} lives")
         self._said = int(welcome["remembered"])
 
-    def _has_cause(self, former: Meeting) -> bool:
-        """Whether the process that the client had met is gone, or closed to it on purpose."""
-        is_gone = self._world.generation(former.backend) != former.generation
-        return is_gone or self._world.is_excused(former.backend)
+    def _cause(self, former: Meeting) -> str:
+        """Why the process that the client had met may not answer; empty where it should."""
+        if self._world.generation(former.backend) != former.generation:
+            return "is gone"
+        return "was in maintenance" if self._world.is_excused(former.backend) else ""
 
     def _lose(self, what: str) -> None:
         self._world.score.lose(f"{self.name}: {what}")
