@@ -77,7 +77,7 @@ async def test_10_000_forged_datagrams_change_nothing_and_are_counted() -> None:
             "malformed", "version", "cluster", "key", "unknown", "replay", "seal",
         }  # fmt: skip
         assert victim.mesh.members() == members
-        assert victim.mesh.table.look_up(key_of(1)) == pin
+        assert victim.mesh.table.look_up(key_of(1), victim.mesh.clock.now()) == pin
         assert all(node.sees_alive("a", "b", "c") for node in nodes)
 
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from meshlb.cluster.link import OUTBOX_BYTES_LOW, OUTBOX_BYTES_MAX, Link
+from meshlb.cluster.link import OUTBOX_BYTES_LOW, OUTBOX_BYTES_MAX, QUIET_S, Link
 from meshlb.model import Address, BootId, NodeName
 from meshlb.wire.codec import decode, encode, encode_message
 from meshlb.wire.handshake import Established, Identity
@@ -21,14 +21,22 @@ OUT, IN = b"o" * 32, b"i" * 32
 class Rig:
     """A link, and the other end of its stream in the hands of the test."""
 
-    def __init__(self, *, rest: bytes = b"") -> None:
+    def __init__(self, *, rest: bytes = b"", takes_bytes: int = 0) -> None:
         ours, self.stream = trio.testing.memory_stream_pair()
         self.sealer, self.opener = FrameSealer(IN), FrameOpener(OUT)
         self.heard: list[Message] = []
+        self.takes_bytes = takes_bytes
         self.frames: list[tuple[Message, ...]] = []
         self.lows = 0
         established = Established(PEER, 1, FrameSealer(OUT), FrameOpener(IN), rest)
         self.link = Link(ours, established, dialled=None, now=trio.current_time(), on_low=self._low)
+
+    def _write_some(self, frame: bytes) -> int:
+        """A kernel with room for `takes_bytes`."""
+        taken = frame[: self.takes_bytes]
+        self.stream.receive_stream.put_data(taken)
+        self.takes_bytes -= len(taken)
+        return len(taken)
 
     def _low(self) -> None:
         self.lows += 1
@@ -174,3 +182,24 @@ async def test_a_closed_link_drops_what_it_is_given() -> None:
     rig.link.send(b"late")
     assert rig.link.outbox_bytes == 0
     assert await rig.link.run(rig.deliver) == "gone"
+
+
+@pytest.mark.parametrize("takes_bytes", [0, 1, 40, 10_000])
+async def test_a_quiet_link_writes_at_once_what_the_kernel_takes(
+    autojump_clock: object, takes_bytes: int
+) -> None:
+    rig = Rig()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.link.run, rig.deliver)
+        await trio.testing.wait_all_tasks_blocked()
+        for round_number in range(3):
+            await trio.sleep(2 * QUIET_S)
+            rig.takes_bytes = takes_bytes
+            for seq in range(10):
+                rig.link.send(encode_message(Ack(seq)))
+                rig.link.flush()
+            heard: tuple[Message, ...] = ()
+            while len(heard) < 10:
+                heard += await rig.frame()
+            assert heard == tuple(Ack(seq) for seq in range(10)), round_number
+        nursery.cancel_scope.cancel()
