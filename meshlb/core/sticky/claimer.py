@@ -152,10 +152,12 @@ class Claimer:
             self._alarms.hasten(key, now + RETRY_S)
             return
         pin = pin_from_record(answer.pin, now=now)
-        if pin.rank is Rank.PROVISIONAL and _is_move(attempt.proposal):
-            pin = self._replica.override(key, pin, now)
-        else:
+        if pin.rank > Rank.PROVISIONAL:
             self._replica.merge_record(answer.pin, now)
+        elif _is_move(attempt.proposal):
+            # An override of the answerer, and not for the table. A provisional pin that is for
+            # the table comes as the answerer's delta.
+            pin = self._replica.override(key, pin, now)
         self._finish(attempt, pin, now, out, is_made=answer.verdict is Verdict.DONE)
 
     def learned(self, key: SessionKey, now: float, out: list[Effect]) -> None:
