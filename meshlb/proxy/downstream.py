@@ -383,11 +383,11 @@ class Downstream(Stream):
 
     def response_ended(self, upstream: Upstream, *, reusable: bool) -> None:
         """The response is complete; go on with the next request where both sides can."""
+        if self.closed:  # By the last write; the upstream has been given back.
+            return
         self._upstream = None
         early = self._uploading
         upstream.release(reusable=reusable and not early)
-        if self.closed:
-            return
         if not self._keep_alive or early:
             self._linger()
             return

@@ -54,6 +54,11 @@ class Wire:
         for piece in pieces:
             await self.stream.send_all(piece)
 
+    async def say_in_vain(self, message: bytes) -> None:
+        """Until either end is closed."""
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.stream.send_all(message)
+
     async def dribble(self, message: bytes, *, size: int = 1) -> None:
         """In pieces of `size` bytes, each with a chance to be read alone."""
         for start in range(0, len(message), size):
@@ -203,12 +208,11 @@ class Origin:
         """The next connection; of those that `talk` first, which leaves out health probes."""
         while True:
             sock, _ = await self._listening.accept()
-            if talks and not await sock.recv(1, socket.MSG_PEEK):
-                sock.close()
-                continue
             wire = Wire(trio.SocketStream(sock))
             self.wires.append(wire)
-            return wire
+            if not talks or await sock.recv(1, socket.MSG_PEEK):
+                return wire
+            sock.close()
 
     async def nobody(self, seconds: float = SILENCE_S) -> None:
         """No further connection comes."""
@@ -248,13 +252,14 @@ class Recorder:
 
     @property
     def connections(self) -> int:
-        return len(self.heard)
+        """On which something was said."""
+        return sum(map(bool, self.heard))
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             with contextlib.suppress(trio.ClosedResourceError):
                 while True:
-                    nursery.start_soon(self._serve, await self._origin.accept())
+                    nursery.start_soon(self._serve, await self._origin.accept(talks=False))
 
     async def _serve(self, wire: Wire) -> None:
         heard = bytearray()
