@@ -104,5 +104,5 @@ def print_table(
         for index, column in enumerate(columns):
             best = (min if column.less_is_better else max)(figures[index] for figures in rivals)
             ratios.append(f"{results[ours][index] / best:.2f} ×" if best else "–")
-        table.add_row(f"{ours} / better rival", *ratios)
+        table.add_row("ratio to better", *ratios)
     Console(width=110).print(table)
