@@ -1,8 +1,11 @@
 """A node's part in the mesh: membership over datagrams and links, and what follows from it.
 
-Owns the loop that drives `Membership`, the links that should exist, joining, and the operator's
-overrides on their way through the cluster. Pins are `PinAgent`'s: this module only tells it who
-is there and hands it the words of peers. Must not know the proxy.
+Owns what a node does about what `Membership` asks for, the links that should exist, joining, and
+the operator's overrides on their way through the cluster. Pins are the business of `Turns`: this
+module only tells it who is there and hands it the words of peers.
+
+Nothing here waits or reads a clock of its own: `drive` calls it in a node, the simulator in
+virtual time. Must not know the proxy.
 
 Spec: protocol/spec/membership.md; protocol/spec/replication.md, "Joining".
 """
@@ -12,7 +15,6 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
-import trio
 
 from meshlb.cluster import joining
 from meshlb.cluster.counters import MeshCounters
@@ -21,8 +23,8 @@ from meshlb.cluster.joining import Situation, gap_filler
 from meshlb.cluster.link import Link
 from meshlb.cluster.links import Links
 from meshlb.cluster.overrides import Overrides
-from meshlb.cluster.pins import PinAgent, PinWord
 from meshlb.cluster.refusals import RefusalLog
+from meshlb.cluster.turns import PinWord, Turns
 from meshlb.core.sticky import events as pins
 from meshlb.core.swim import events as swim
 from meshlb.core.swim.member import Member
@@ -32,12 +34,8 @@ from meshlb.wire.codec import encode_message
 from meshlb.wire.handshake import Identity, Refusal
 from meshlb.wire.messages import Ack, BackendOverride, MemberUpdate, Message, Ping, PushPull
 
-LAG_TICK_S: Final = 0.05
 LAG_TOLD_S: Final = 0.01
 """Lag below this is the ordinary jitter of an event loop."""
-
-UPKEEP_S: Final = 0.25
-"""How often missing links are looked for."""
 
 DIAL_SECOND_S: Final = 0.5
 """The head start of the lower of two names, so that seldom both dial."""
@@ -58,17 +56,19 @@ class Agent:
         me: Identity,
         *,
         membership: Membership,
-        pin_agent: PinAgent,
+        turns: Turns,
         port: DatagramPort,
         overrides: Overrides,
         on_override: Callable[[BackendOverride], None],
         counters: MeshCounters,
         refusals: RefusalLog,
         seeds: Iterable[Address],
+        now: Callable[[], float],
     ) -> None:
+        """Wire; `now` reads monotonic seconds."""
         self._me = me
         self._membership = membership
-        self._pins = pin_agent
+        self._turns = turns
         self._port = port
         self._overrides = overrides
         self._on_override = on_override
@@ -76,9 +76,10 @@ class Agent:
         self._refusals = refusals
         self._untried = set(seeds) - {me.address}
         self._refused = ""
-        self._started_at = trio.current_time()
+        self._now = now
+        self._started_at = now()
         self._links: Links | None = None
-        self._hurry = trio.Event()
+        self._on_hurry: Callable[[], None] = lambda: None
         self._sleeps_until = -math.inf
         self._dials: dict[NodeName, tuple[float, float]] = {}
         self.reason = "starting"
@@ -86,58 +87,49 @@ class Agent:
 
     @property
     def links(self) -> Links:
-        """The streams; set by `run`."""
+        """The streams; set by `begin`."""
         assert self._links is not None
         return self._links
 
-    # The loops ---------------------------------------------------------------------------
+    # What drives it ----------------------------------------------------------------------
 
-    async def run(self, links: Links, listeners: Iterable[trio.SocketListener]) -> None:
-        """Take part until cancelled."""
+    def begin(self, links: Links, on_hurry: Callable[[], None]) -> None:
+        """Take part from now on; `on_hurry`: `next_deadline` is earlier than when last asked."""
         self._links = links
-        async with trio.open_nursery() as nursery:
-            await nursery.start(links.run, listeners)
-            nursery.start_soon(self._port.run, self._datagram)
-            nursery.start_soon(self._timers)
-            nursery.start_soon(self._tick)
-            nursery.start_soon(self._upkeep)
+        self._on_hurry = on_hurry
 
-    async def _timers(self) -> None:
-        while True:
-            due = self._membership.next_deadline()
-            self._sleeps_until = math.inf if due is None else due
-            with trio.move_on_at(self._sleeps_until):
-                await self._hurry.wait()
-            self._hurry = trio.Event()
-            now = trio.current_time()
-            due = self._membership.next_deadline()
-            if due is not None and due <= now:
-                self._perform(self._membership.handle_timer(now))
+    def next_deadline(self) -> float:
+        """When `handle_timer` has something to do; infinity for never."""
+        due = self._membership.next_deadline()
+        self._sleeps_until = math.inf if due is None else due
+        return self._sleeps_until
 
-    async def _tick(self) -> None:
-        """Measures how late this process is: others must not be blamed for that."""
-        while True:
-            due = trio.current_time() + LAG_TICK_S
-            await trio.sleep_until(due)
-            lag_s = trio.current_time() - due
-            self._counters.loop_lag_s = lag_s
-            self._counters.loop_lag_s_max = max(self._counters.loop_lag_s_max, lag_s)
-            if lag_s > LAG_TOLD_S:
-                self._receive(swim.Lagged(lag_s))
+    def handle_timer(self) -> None:
+        """Do what is due."""
+        now = self._now()
+        due = self._membership.next_deadline()
+        if due is not None and due <= now:
+            self._perform(self._membership.handle_timer(now))
 
-    async def _upkeep(self) -> None:
-        while True:
-            now = trio.current_time()
-            for member in self._membership.members():
-                if member.is_live:
-                    self._ensure_link(member, now)
-            self._consider()
-            await trio.sleep(UPKEEP_S)
+    def lagged(self, lag_s: float) -> None:
+        """This process was late by `lag_s`: others must not be blamed for that."""
+        self._counters.loop_lag_s = lag_s
+        self._counters.loop_lag_s_max = max(self._counters.loop_lag_s_max, lag_s)
+        if lag_s > LAG_TOLD_S:
+            self._receive(swim.Lagged(lag_s))
+
+    def upkeep(self) -> None:
+        """Look for links that are missing; called a few times a second."""
+        now = self._now()
+        for member in self._membership.members():
+            if member.is_live:
+                self._ensure_link(member, now)
+        self._consider()
 
     # Membership --------------------------------------------------------------------------
 
     def _receive(self, event: swim.Event) -> None:
-        self._perform(self._membership.receive(event, trio.current_time()))
+        self._perform(self._membership.receive(event, self._now()))
 
     def _perform(self, effects: list[swim.Effect]) -> None:
         for effect in effects:
@@ -149,14 +141,14 @@ class Agent:
                 case swim.MemberChanged(member, previous_state, reason):
                     self._member_changed(member, previous_state, reason)
                 case swim.ViewChanged(owners, view_id, quorate):
-                    self._pins.receive(pins.ViewChanged(owners, view_id, quorate))
+                    self._turns.receive(pins.ViewChanged(owners, view_id, quorate))
                 case swim.Contact(address):
                     self.links.dial(address)
                 case swim.Refused(peer, reason):
                     self._contested(peer, reason)
         due = self._membership.next_deadline()
         if due is not None and due < self._sleeps_until:
-            self._hurry.set()
+            self._on_hurry()
 
     def _send(self, peer: NodeName, messages: Iterable[Message]) -> None:
         if (link := self.links.to(peer)) is not None:
@@ -181,7 +173,7 @@ class Agent:
             )
         if member.is_live:
             self._port.introduce(member.name, member.boot_id)
-            self._ensure_link(member, trio.current_time())
+            self._ensure_link(member, self._now())
         else:
             self._dials.pop(member.name, None)
             self.links.close(member.name, "gone")
@@ -208,7 +200,7 @@ class Agent:
         if link is None:
             return
         if self.admit(link.peer) is not None or reason is Refusal.CLUSTER_FULL:
-            now = trio.current_time()
+            now = self._now()
             self._refusals.refused(link.peer.address, reason, peer, now=now)
             link.close("refused")
         else:
@@ -216,9 +208,10 @@ class Agent:
 
     # Datagrams and links -----------------------------------------------------------------
 
-    def _datagram(
+    def datagram(
         self, sender: NodeName, boot_id: BootId, source: Address, messages: tuple[Message, ...]
     ) -> None:
+        """Hear an authentic datagram."""
         self._receive(swim.DatagramReceived(sender, source, messages, boot_id))
 
     def admit(self, peer: Identity) -> Refusal | None:
@@ -231,7 +224,7 @@ class Agent:
         self._refused = ""
         self._port.introduce(link.name, link.peer.boot_id)
         self._receive(swim.StreamOpened(link.name))
-        self._pins.opened(link.name)
+        self._turns.opened(link.name)
         for word in self._overrides.all():
             link.send(encode_message(word))
         link.flush()
@@ -240,13 +233,13 @@ class Agent:
     def link_closed(self, link: Link) -> None:
         """Everything on its way on that link may be lost."""
         _log.info("link closed", peer=link.name, reason=link.close_reason)
-        self._pins.closed(link.name)
+        self._turns.closed(link.name)
         self._receive(swim.StreamClosed(link.name))
         self._consider()
 
     def outbox_low(self) -> None:
         """A pull may go on."""
-        self._pins.wake()
+        self._turns.wake()
 
     def dial_failed(self, address: Address, refusal: Refusal | None) -> None:
         """Nobody is there, or somebody who does not want us."""
@@ -266,15 +259,15 @@ class Agent:
         for message in messages:
             if isinstance(message, BackendOverride) and self._overrides.hear(message):
                 self._on_override(message)
-        self._pins.hear(link.name, [word for word in messages if isinstance(word, PinWord)])
+        self._turns.hear(link.name, [word for word in messages if isinstance(word, PinWord)])
         self._consider()
 
     # Being in sync -----------------------------------------------------------------------
 
     def _consider(self) -> None:
         """Pull a table where something is missing; say when nothing is any more."""
-        replication = self._pins.replication
-        now = trio.current_time()
+        replication = self._turns.replication
+        now = self._now()
         members = self._membership.members()
         linked = {link.name for link in self.links.all()}
         if not self._membership.me.synced:
@@ -300,7 +293,7 @@ class Agent:
                 replication.gaps, [member for member in members if member.name in linked]
             )
         if pull_from is not None and replication.pulling_from is None:
-            replication.pull(pull_from.name, is_synced=pull_from.synced, now=now)
+            self._turns.pull(pull_from.name, is_synced=pull_from.synced)
 
     # What the operator says --------------------------------------------------------------
 
@@ -314,4 +307,4 @@ class Agent:
     def leave(self) -> None:
         """Tell everybody that this node leaves for good; it takes no part from then on."""
         self.reason = "leaving"
-        self._perform(self._membership.leave(trio.current_time()))
+        self._perform(self._membership.leave(self._now()))

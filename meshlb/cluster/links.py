@@ -49,7 +49,7 @@ LINKS_MAX: Final = 1_024
 CONNECT_S: Final = 3.0
 HANDSHAKE_S: Final = 5.0
 """How long a handshake may take. Two links that opened closer together than this may be the two
-halves of one race, see `_loser`."""
+halves of one race, see `loser`."""
 
 FAREWELL_S: Final = 1.0
 """How long a refused peer gets to read why."""
@@ -273,9 +273,9 @@ class Links:
         )
         current = self._by_name.get(link.name)
         if current is not None:
-            loser = self._loser(current, link)
-            loser.close("replaced")
-            if loser is link:
+            ended = loser(current, link, me=self._credentials.me.name)
+            ended.close("replaced")
+            if ended is link:
                 await trio.aclose_forcefully(stream)
                 return
         self._by_name[link.name] = link
@@ -289,21 +289,22 @@ class Links:
                 del self._by_name[link.name]
                 self._events.link_closed(link)
 
-    def _loser(self, current: Link, new: Link) -> Link:
-        """Which of two links to one member ends; the member comes to the same conclusion.
 
-        Both may have dialled at the same time: then the one that the lower name dialled stays.
-        Otherwise whoever dialled had no link any more, so the current one is dead.
-        """
-        is_race = (
-            current.peer.boot_id == new.peer.boot_id
-            and (current.dialled is None) != (new.dialled is None)
-            and new.opened_at - current.opened_at <= HANDSHAKE_S
-        )
-        if not is_race:
-            return current
-        is_ours_to_dial = self._credentials.me.name < new.name
-        return current if (new.dialled is not None) == is_ours_to_dial else new
+def loser(current: Link, new: Link, *, me: NodeName) -> Link:
+    """Which of two links from `me` to one member ends; the member comes to the same conclusion.
+
+    Both may have dialled at the same time: then the one that the lower name dialled stays.
+    Otherwise whoever dialled had no link any more, so the current one is dead.
+    """
+    is_race = (
+        current.peer.boot_id == new.peer.boot_id
+        and (current.dialled is None) != (new.dialled is None)
+        and new.opened_at - current.opened_at <= HANDSHAKE_S
+    )
+    if not is_race:
+        return current
+    is_ours_to_dial = me < new.name
+    return current if (new.dialled is not None) == is_ours_to_dial else new
 
 
 def _write_some(descriptor: int, frame: bytes) -> int:

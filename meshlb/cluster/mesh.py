@@ -21,15 +21,17 @@ from meshlb.cluster.clock import TableClock
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
 from meshlb.cluster.discovery import RESOLVE_EVERY_S, resolve
+from meshlb.cluster.drive import drive
 from meshlb.cluster.history import Note
 from meshlb.cluster.links import Credentials, Links
 from meshlb.cluster.options import ClusterOptions
 from meshlb.cluster.overrides import Overrides
-from meshlb.cluster.pins import NoStreams, PinAgent, TableStore
+from meshlb.cluster.pins import NoStreams, PinAgent
 from meshlb.cluster.ports import open_ports
 from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.streams import LinkStreams
 from meshlb.cluster.table import MemberTable
+from meshlb.cluster.turns import TableStore
 from meshlb.core.sticky.events import ViewChanged
 from meshlb.core.sticky.homes import Homes
 from meshlb.core.sticky.pin import Pin
@@ -118,6 +120,7 @@ class Mesh:
         self._homes = Homes(())
         self._bound: socket.socket | None = None
         self._listener: trio.SocketListener | None = None
+        self._port: DatagramPort | None = None
         if cluster is not None:
             self._wire(cluster)
 
@@ -138,23 +141,23 @@ class Mesh:
             now=trio.current_time(),
             seeds=seeds,
         )
+        self._port = DatagramPort(
+            bound,
+            sealer=DatagramSealer(keyring, label=label, sender=self.name, boot_id=self._boot_id),
+            opener=DatagramOpener(keyring, label=label),
+            counters=self.counters,
+        )
         self._agent = Agent(
             me,
             membership=self._membership,
-            pin_agent=self._pins,
-            port=DatagramPort(
-                bound,
-                sealer=DatagramSealer(
-                    keyring, label=label, sender=self.name, boot_id=self._boot_id
-                ),
-                opener=DatagramOpener(keyring, label=label),
-                counters=self.counters,
-            ),
+            turns=self._pins.turns,
+            port=self._port,
             overrides=self._overrides,
             on_override=self._on_override,
             counters=self.counters,
             refusals=refusals,
             seeds=seeds,
+            now=trio.current_time,
         )
         self._streams.links = Links(
             Credentials(me, keyring, label),
@@ -171,11 +174,9 @@ class Mesh:
                 nursery.start_soon(self._pins.run)
                 if self._agent is None:
                     alone = ViewChanged((self.name,), view_id=self._boot_id, quorate=True)
-                    self._pins.receive(alone)
+                    self._pins.turns.receive(alone)
                 else:
-                    assert self._streams.links is not None
-                    assert self._listener is not None
-                    nursery.start_soon(self._agent.run, self._streams.links, [self._listener])
+                    nursery.start_soon(self._drive, self._agent)
                     nursery.start_soon(self._discover)
                 task_status.started()
                 await trio.sleep_forever()
@@ -188,6 +189,12 @@ class Mesh:
             self._bound.close()
         if self._listener is not None:
             self._listener.socket.close()
+
+    async def _drive(self, agent: Agent) -> None:
+        assert self._port is not None
+        assert self._streams.links is not None
+        assert self._listener is not None
+        await drive(agent, port=self._port, links=self._streams.links, listeners=[self._listener])
 
     async def _discover(self) -> None:
         """Resolves the names to join by, again and again; addresses need no resolving."""
@@ -208,7 +215,7 @@ class Mesh:
     @property
     def claim_counters(self) -> ClaimCounters:
         """The claim machine's own counters; `conflicts` should stay 0."""
-        return self._pins.claims.counters
+        return self._pins.turns.claims.counters
 
     @property
     def is_quorate(self) -> bool:
@@ -247,7 +254,7 @@ class Mesh:
         if self._homes.owners != frozenset(owners):
             self._homes = Homes(owners)
         home, backup = self._homes.holders(key)
-        return KeyStory(pin, home, backup, self._pins.history.of(key))
+        return KeyStory(pin, home, backup, self._pins.turns.history.of(key))
 
     def overrides(self) -> tuple[BackendOverride, ...]:
         """Every operator's word known here."""
@@ -270,8 +277,8 @@ class Mesh:
         """Tell everybody that this node leaves, once they have all that it knows; bounded."""
         if self._agent is None:
             return
-        agent, pins = self._agent, self._pins
-        await _until(lambda: not pins.replication.has_unread(self._streams.peers()))
+        agent, turns = self._agent, self._pins.turns
+        await _until(lambda: not turns.replication.has_unread(self._streams.peers()))
         agent.leave()
         await _until(lambda: not any(link.outbox_bytes for link in agent.links.all()))
 

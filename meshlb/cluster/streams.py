@@ -12,7 +12,7 @@ from meshlb.wire.messages import Message
 
 
 class LinkStreams:
-    """Implements `meshlb.cluster.pins.Streams`; before `links` is set, nobody is there."""
+    """Implements `meshlb.cluster.turns.Streams`; before `links` is set, nobody is there."""
 
     def __init__(self) -> None:
         self.links: Links | None = None

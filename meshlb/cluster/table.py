@@ -17,7 +17,8 @@ class MemberTable:
 
     def __init__(self, agent: PinAgent, clock: TableClock) -> None:
         self._agent = agent
-        self._replica = agent.claims.replica
+        self._turns = agent.turns
+        self._replica = agent.turns.claims.replica
         self._now = clock.now
 
     def look_up(self, key: SessionKey, now: float) -> Pin | None:
@@ -32,18 +33,18 @@ class MemberTable:
         """Pins a key that no other node can be claiming, and replicates it at once."""
         pin, is_new = self._replica.plant(proposal, epoch=epoch, now=self._now())
         if is_new:
-            self._agent.stored(proposal.key, pin)
+            self._turns.stored(proposal.key, pin)
         return pin
 
     def touch(self, key: SessionKey, pin: Pin, ttl_s: float) -> None:
         """Notes that `pin` was used now."""
         extended = self._replica.touch(key, pin, ttl_s, self._now())
         if extended is not None:
-            self._agent.stored(key, extended)
+            self._turns.stored(key, extended)
 
     def unpin(self, key: SessionKey) -> bool:
         """Puts a tombstone in the place of a live pin, cluster-wide; False where there is none."""
         stone = self._replica.unpin(key, self._now())
         if stone is not None:
-            self._agent.stored(key, stone)
+            self._turns.stored(key, stone)
         return stone is not None

@@ -1,0 +1,233 @@
+"""The claim machine and replication, turn by turn: events in, one commit, effects out.
+
+Owns the order in which a turn does things, which is what the agreement rests on: all that
+happened since the last turn is committed to the store at once before any effect of it leaves the
+process, so what a peer or a client was told survives a kill; and the replication log goes out
+before the messages, so that a mark never overtakes the pins that were confirmed before it.
+
+Nothing here waits or reads a clock of its own: `PinAgent` takes the turns in a node, the
+simulator takes them in virtual time. Must not know membership, sockets or the proxy.
+
+Spec: protocol/spec/pins.md, protocol/spec/replication.md.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.history import History
+from meshlb.cluster.replication import Carrier, PinReader, Replication
+from meshlb.core.sticky.claims import ClaimMachine
+from meshlb.core.sticky.events import (
+    ClaimDone,
+    Effect,
+    Event,
+    PeerConnected,
+    PeerFed,
+    PeerLost,
+    PeerMessage,
+    PeerWord,
+    Send,
+    Stored,
+)
+from meshlb.core.sticky.log import ReplicationLog
+from meshlb.core.sticky.pin import Pin
+from meshlb.core.sticky.replica import PinStore
+from meshlb.model import NodeName, SessionKey
+from meshlb.wire.messages import (
+    Delta,
+    DeltaAck,
+    PullChunk,
+    PullRequest,
+    ViewMark,
+)
+
+LATE_S: Final = 0.02
+"""A loop that wakes later than this was kept from reading what peers have said meanwhile."""
+
+GRACE_S_MAX: Final = 1.0
+"""The longest time-outs are put off after that."""
+
+PinWord = PeerWord | DeltaAck | PullRequest
+"""The messages about pins."""
+
+
+class TableStore(PinStore, PinReader, Protocol):
+    """The store of a member."""
+
+    def commit(self) -> None:
+        """Make all that was put since the last commit survive the process."""
+        ...
+
+
+class Streams(Carrier, Protocol):
+    """The streams, as a turn sees them."""
+
+    def peers(self) -> Iterable[NodeName]:
+        """All peers that there is a stream to."""
+        ...
+
+    def flush(self) -> None:
+        """Let out what was queued."""
+        ...
+
+
+class Turns:
+    """One per node. `receive` and its like collect; `take` acts.
+
+    Attributes:
+        claims: the claim machine.
+        replication: the log, and the pulls.
+        history: what happened to each key, for people.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: NodeName,
+        log: ReplicationLog,
+        store: TableStore,
+        streams: Streams,
+        counters: MeshCounters,
+        now: Callable[[], float],
+        on_work: Callable[[], None],
+        on_done: Callable[[ClaimDone], None],
+    ) -> None:
+        """Wire.
+
+        Args:
+            name: this node.
+            log: what it tells all others; empty.
+            store: where its pins are, perhaps some already.
+            streams: to its peers.
+            counters: added to.
+            now: reads table time, in seconds.
+            on_work: called when a turn is due soon.
+            on_done: told how a claim has ended, once that is committed.
+        """
+        self.claims = ClaimMachine(name, store)
+        self.history = History()
+        self.replication = Replication(log, store, streams, counters)
+        self._name = name
+        self._store = store
+        self._streams = streams
+        self._now = now
+        self._on_work = on_work
+        self._on_done = on_done
+        self._effects: list[Effect] = []
+        self._grace_until = -math.inf
+
+    # What happens ------------------------------------------------------------------------
+
+    def receive(self, event: Event) -> None:
+        """Tell the claim machine; the effects leave with the next turn, which comes soon."""
+        self._receive(event)
+        self._on_work()
+
+    def _receive(self, event: Event) -> None:
+        self._effects += self.claims.receive(event, self._now())
+
+    def stored(self, key: SessionKey, pin: Pin) -> None:
+        """The table was written without a claim: tell all peers with the next turn."""
+        self._effects.append(Stored(key, pin))
+        self._on_work()
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._on_work()
+
+    def opened(self, peer: NodeName) -> None:
+        """There is a new stream to `peer`."""
+        self.receive(PeerConnected(peer))
+        self.replication.opened(peer)
+
+    def closed(self, peer: NodeName) -> None:
+        """There is no stream to `peer` any more."""
+        self.receive(PeerLost(peer))
+        self.replication.closed(peer)
+
+    def pull(self, peer: NodeName, *, is_synced: bool) -> None:
+        """Ask `peer` for its table, unless a pull is under way."""
+        self.replication.pull(peer, is_synced=is_synced, now=self._now())
+
+    def hear(self, peer: NodeName, messages: Iterable[PinWord]) -> None:
+        """A frame of the present stream of `peer`; what follows from it leaves at once."""
+        for message in messages:
+            self._hear(peer, message)
+        self.take()
+
+    def _hear(self, peer: NodeName, message: PinWord) -> None:
+        match message:
+            case Delta():
+                self._note(peer, message)
+                self._receive(PeerMessage(peer, message))
+                self.replication.merged(peer, message)
+            case DeltaAck():
+                self.replication.acked(peer, message)
+            case PullRequest():
+                self.replication.asked(peer, message)
+            case PullChunk():
+                self._receive(PeerMessage(peer, message))
+                for name, mark in self.replication.chunk_merged(peer, message, self._now()):
+                    self._receive(PeerMessage(name, mark))
+            case ViewMark() if self.replication.hold_back(peer, message):
+                """It comes back with the end of a pull."""
+            case _:
+                self._receive(PeerMessage(peer, message))
+
+    def _note(self, teller: NodeName, delta: Delta) -> None:
+        now = self._now()
+        for record in delta.pins:
+            self.history.note(record.key, record, teller=teller, now=now)
+
+    # Turns -------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """When a turn is due without anything happening, in table time; infinity for never."""
+        due = self.claims.next_deadline()
+        return math.inf if due is None else max(due, self._grace_until)
+
+    def allow_for_lag(self, deadline: float) -> None:
+        """The turn of `deadline` comes now. Nobody was silent while this node could not listen.
+
+        After a late wake-up it reads first what has come meanwhile, and judges later.
+        """
+        now = self._now()
+        late_s = now - deadline
+        if late_s > LATE_S:
+            self._grace_until = now + min(late_s, GRACE_S_MAX)
+
+    def take(self) -> None:
+        """Take a turn."""
+        now = self._now()
+        if self.next_deadline() <= now:
+            self._effects += self.claims.handle_timer(now)
+        self.replication.give_up_stalled(now)
+        self._emit(now)
+        while self._effects:
+            self._emit(now)
+        if self.replication.serve_pulls(table_now=now):
+            self._on_work()
+        self._streams.flush()
+
+    def _emit(self, now: float) -> None:
+        """Commit, then let out; what that leads to is left for another round."""
+        effects, self._effects = self._effects, []
+        self._store.commit()
+        sends: list[Send] = []
+        for effect in effects:
+            match effect:
+                case Send():
+                    sends.append(effect)
+                case Stored(key, pin):
+                    self.history.note(key, pin, teller=self._name, now=now)
+                    self.replication.append(key, pin)
+                case ClaimDone():
+                    self._on_done(effect)
+        # The log first: a mark must not overtake the pins that were confirmed before it.
+        fed = self.replication.flush(self._streams.peers(), table_now=now)
+        for send in sends:
+            self._streams.send(send.peer, send.message)
+        for peer in fed:
+            self._effects += self.claims.receive(PeerFed(peer), now)
