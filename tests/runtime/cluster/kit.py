@@ -94,6 +94,9 @@ class Node:
         assert agent is not None
         return agent._port._sealer.seal(encode([Ping(2**40, other.mesh.name)]))
 
+    def look_up(self, key: SessionKey) -> Pin | None:
+        return self.mesh.table.look_up(key, self.mesh.clock.now())
+
     def states(self) -> dict[str, MemberState]:
         return {member.name: member.state for member in self.mesh.members()}
 
@@ -127,7 +130,7 @@ def owners(node: Node) -> int:
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait for what must happen."""
     with trio.fail_after(PATIENCE_S):
-        while not is_so():  # noqa: ASYNC110
+        while not is_so():  # noqa: ASYNC110 - what is waited for sets no event
             await trio.sleep(0.005)
 
 

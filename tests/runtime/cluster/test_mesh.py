@@ -42,21 +42,18 @@ async def test_a_race_for_500_keys_has_one_winner_each_everywhere() -> None:
 
 async def test_what_is_planted_touched_and_unpinned_reaches_everybody() -> None:
     async with cluster("a", "b", "c") as (nodes, _):
-        a, b, c = (node.mesh.table for node in nodes)
-        now = nodes[0].mesh.clock.now
+        a, b, c = nodes
         key = key_of(1)
-        planted = a.plant(proposal(key, "s1"))
-        await until(lambda: c.look_up(key, now()) is not None)
-        found = b.look_up(key, now())
+        planted = a.mesh.table.plant(proposal(key, "s1"))
+        await until(lambda: None not in (b.look_up(key), c.look_up(key)))
+        found = b.look_up(key)
         assert found is not None
         assert found.backend == planted.backend
-        b.touch(key, found, 6_000.0)
-        await until(
-            lambda: (a.look_up(key, now()) or planted).expires_at > planted.expires_at + 5_000
-        )
-        assert nodes[2].mesh.unpin(key)
-        assert not nodes[2].mesh.unpin(key)
-        await until(lambda: a.look_up(key, now()) is None and b.look_up(key, now()) is None)
+        b.mesh.table.touch(key, found, 6_000.0)
+        await until(lambda: (a.look_up(key) or planted).expires_at > planted.expires_at + 5_000)
+        assert c.mesh.unpin(key)
+        assert not c.mesh.unpin(key)
+        await until(lambda: a.look_up(key) is b.look_up(key) is None)
 
 
 async def test_a_stopped_member_is_noticed_and_its_keys_are_kept() -> None:
@@ -102,7 +99,7 @@ async def test_a_restarted_member_takes_its_name_and_table_again() -> None:
         again = Node("c", join=[nodes[0].address], bind=nodes[2].address, pins=nodes[2].store.pins)
         await nursery.start(again.run)
         await until(lambda: again.is_synced)
-        found = again.mesh.table.look_up(key_of(1), again.mesh.clock.now())
+        found = again.look_up(key_of(1))
         assert found is not None
         assert found.backend == pin.backend
         await until(lambda: all(node.sees_alive("a", "b", "c") for node in (*nodes[:2], again)))
