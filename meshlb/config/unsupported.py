@@ -29,7 +29,7 @@ class Unsupported:
 UNSUPPORTED: Final = (
     Unsupported("node.workers", "more than one process", (0,)),
     Unsupported("cluster.mode", "strict mode", ("available",)),
-    Unsupported("listener.*.protocol", "another protocol than http", ("http",)),
+    Unsupported("listener.*.protocol", "UDP", ("http", "tcp")),
     Unsupported("listener.*.tls", "TLS"),
     Unsupported("listener.*.proxy_protocol", "the PROXY protocol", (False,)),
     Unsupported(
