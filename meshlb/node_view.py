@@ -246,8 +246,9 @@ class LiveNode:
         if len(key) == 32:
             with contextlib.suppress(ValueError):
                 candidates.append(SessionKey(bytes.fromhex(key)))
+        now = self._mesh.clock.now()
         for candidate in candidates:
-            if self._mesh.table.look_up(candidate) is not None:
+            if self._mesh.table.look_up(candidate, now) is not None:
                 return candidate
         return None
 

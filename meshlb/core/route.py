@@ -169,21 +169,21 @@ class Router(Generic[B]):
         decision.backend = self._choose(decision.key or b"", failed)
 
     def _by_key(self, rule: KeyRule, key: SessionKey, now: float) -> Decision[B]:
-        pin = self._table.look_up(key)
+        pin = self._table.look_up(key, now)
         if pin is None:
             return self._claim(rule, key)
-        return self._follow(rule, key, pin)
+        return self._follow(rule, key, pin, now)
 
     def _by_cookie(self, rule: KeyRule, value: bytes | None, now: float) -> Decision[B]:
         cookie = self._sealer.open(value) if self._sealer is not None and value else None
         if cookie is None or (rule.max_age_s is not None and now > cookie.made_at + rule.max_age_s):
             return self._mint(rule, now)
-        pin = self._table.look_up(cookie.key)
+        pin = self._table.look_up(cookie.key, now)
         if pin is None:
             pin = self._restore(rule, cookie, now)
             if pin is None:
                 return self._claim(rule, cookie.key, moved_from=cookie.backend, epoch=cookie.epoch)
-        decision = self._follow(rule, cookie.key, pin)
+        decision = self._follow(rule, cookie.key, pin, now)
         if (
             pin.epoch != cookie.epoch
             or now > cookie.refreshed_at + rule.ttl_s * COOKIE_REFRESH_FRACTION
@@ -192,10 +192,11 @@ class Router(Generic[B]):
             self._set_cookie(decision, made_at=cookie.made_at, now=now)
         return decision
 
-    def _follow(self, rule: KeyRule, key: SessionKey, pin: Pin) -> Decision[B]:
+    def _follow(self, rule: KeyRule, key: SessionKey, pin: Pin, now: float) -> Decision[B]:
         backend = self._backends.get(pin.backend)
         if backend is not None and backend.takes_pinned:
-            self._table.touch(key, pin, rule.ttl_s)
+            if pin.expires_at < now + rule.quiet_s:
+                self._table.touch(key, pin, rule.ttl_s)
             return Decision(backend, rule, key, pin)
         return self._claim(rule, key, moved_from=pin.backend, epoch=pin.epoch)
 

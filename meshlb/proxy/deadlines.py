@@ -8,8 +8,13 @@ Knows nothing of sockets; time is an argument.
 
 from typing import Protocol
 
+import structlog
+
 TICK_S = 0.1
 """Width of a bucket: a time-out is up to this much late."""
+
+
+log = structlog.get_logger()
 
 
 class Expiring(Protocol):
@@ -21,6 +26,10 @@ class Expiring(Protocol):
         The answer must not be later than the earliest time-out that a change of phase
         between now and then could bring.
         """
+        ...
+
+    def abort(self) -> None:
+        """End at once: the check failed, which is a bug."""
         ...
 
 
@@ -46,7 +55,28 @@ class Deadlines:
         due = [tick for tick in self._buckets if tick * TICK_S <= now]
         for tick in sorted(due):
             for subject in self._buckets.pop(tick):
-                again_at = subject.check_deadline(now)
+                try:
+                    again_at = subject.check_deadline(now)
+                except Exception:
+                    end_failed(subject)
+                    continue
                 if again_at is not None:
                     self.add(subject, max(again_at, now))
         self.next_at = min(self._buckets, default=float("inf")) * TICK_S
+
+
+class Abortable(Protocol):
+    """Something that can be ended at once."""
+
+    def abort(self) -> None:
+        """End it."""
+        ...
+
+
+def end_failed(subject: Abortable) -> None:
+    """In an exception handler: a bug must cost the one that it struck, never the node."""
+    log.exception("a connection failed", kind=type(subject).__name__)
+    try:
+        subject.abort()
+    except Exception:
+        log.exception("could not abort a failed connection", kind=type(subject).__name__)

@@ -252,7 +252,9 @@ class Downstream(Stream):
         client = self.client
         if request.forwarded:
             client = frontend.forwarding.origin(client, request)
-        self._decision = decision = frontend.router.route(request, client, frontend.table_now())
+        self._decision = decision = frontend.router.route(
+            request, client, self._reactor.now + frontend.table_ahead_s
+        )
         if decision.minted:
             frontend.counters.pins_new += 1
         elif decision.pin is not None:

@@ -7,7 +7,6 @@ is better off than one that is refused, and better than a node that falls over.
 
 import errno
 import socket
-from collections.abc import Callable
 
 import structlog
 import trio
@@ -54,15 +53,25 @@ class Frontend:
         reactor: Reactor,
         tunnels: Tunnels,
         nursery: trio.Nursery,
-        table_now: Callable[[], float],
+        table_ahead_s: float,
         counters: ProxyCounters,
     ) -> None:
-        """Wire a listener; `bind` and `listen` open its socket."""
+        """Wire a listener; `bind` and `listen` open its socket.
+
+        Args:
+            settings: from the configuration.
+            pool: answers the requests.
+            reactor: moves the bytes.
+            tunnels: the register for upgraded connections.
+            nursery: for the tasks of connections that wait for a decision.
+            table_ahead_s: by how much table time is ahead of trio's clock.
+            counters: of the process.
+        """
         self.name = settings.name
         self.reactor = reactor
         self.tunnels = tunnels
         self.nursery = nursery
-        self.table_now = table_now
+        self.table_ahead_s = table_ahead_s
         self.counters = counters
         self.tally = counters.listeners.setdefault(settings.name, ListenerCounters())
         self.timeouts = settings.timeouts

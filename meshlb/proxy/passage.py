@@ -40,7 +40,9 @@ class Passage(Stream):
         frontend = self._frontend
         with self._scope:
             try:
-                decision = frontend.router.route(None, self._client, frontend.table_now())
+                decision = frontend.router.route(
+                    None, self._client, self._reactor.now + frontend.table_ahead_s
+                )
                 upstream = await frontend.dispatcher.obtain(decision, fresh=True)
             except UpstreamError as error:
                 log.info("no backend for a connection", listener=frontend.name, reason=str(error))

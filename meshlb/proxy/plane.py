@@ -50,7 +50,7 @@ class DataPlane:
         self._table_now = table_now
         self.counters = ProxyCounters()
         self._reactor = Reactor()
-        self.tunnels = Tunnels(self._reactor, self.counters, table)
+        self.tunnels = Tunnels(self._reactor, self.counters, table, table_now)
         self.pools: Mapping[PoolName, Pool] = {
             name: Pool(
                 name,
@@ -95,7 +95,7 @@ class DataPlane:
                         reactor=self._reactor,
                         tunnels=self.tunnels,
                         nursery=nursery,
-                        table_now=self._table_now,
+                        table_ahead_s=self._table_now() - trio.current_time(),
                         counters=self.counters,
                     )
                     self._frontends.append(frontend)

@@ -11,7 +11,6 @@ more is there. That gives fairness between connections for free, and no edge can
 
 import contextlib
 import select
-import time
 from collections.abc import Callable
 
 import structlog
@@ -38,14 +37,14 @@ class Reactor:
     """Owns the epoll descriptor and the deadlines; `close` or the end of `run` releases them.
 
     Attributes:
-        now: monotonic seconds, read once a batch.
+        now: trio's clock in seconds, read once a batch.
         deadlines: where connections have their time-outs checked.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
-        self.now = time.monotonic()
+        self.now = trio.current_time()
         self.deadlines = Deadlines()
 
     def __len__(self) -> int:
@@ -83,7 +82,7 @@ class Reactor:
         rounds = 0
         while True:
             events = poll(0, BATCH_EVENTS_MAX)
-            self.now = now = time.monotonic()
+            self.now = now = trio.current_time()
             if now >= self.deadlines.next_at:
                 self.deadlines.expire(now)
             if not events:

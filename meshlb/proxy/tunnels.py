@@ -19,10 +19,17 @@ RENEWALS_PER_TTL = 4
 class Tunnels:
     """All tunnels of one process; `len` counts them."""
 
-    def __init__(self, reactor: Reactor, counters: ProxyCounters, table: StickTable) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        counters: ProxyCounters,
+        table: StickTable,
+        table_now: Callable[[], float],
+    ) -> None:
         self._reactor = reactor
         self._counters = counters
         self._table = table
+        self._table_now = table_now
         self._open: set[Tunnel] = set()
         self._emptied = trio.Event()
         self._emptied.set()
@@ -70,7 +77,7 @@ class Tunnels:
             return lambda: None
 
         def renew() -> None:
-            pin = self._table.look_up(key)
+            pin = self._table.look_up(key, self._table_now())
             if pin is not None:
                 self._table.touch(key, pin, rule.ttl_s)
 

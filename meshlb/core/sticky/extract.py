@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from meshlb.core.http.cookies import find_cookie
 from meshlb.core.http.request import RequestHead
+from meshlb.core.sticky.lifetime import unheard_s
 from meshlb.model import SESSION_KEY_BYTES, KeySource, PoolName, SessionKey
 
 HASH_PURPOSE = b"meshlb-key"
@@ -32,6 +33,8 @@ class KeyRule:
     """Lifetime of a pin, whatever its use; None for no such bound."""
     token: bytes = field(init=False, repr=False, compare=False)
     """`name` as bytes, as it is looked for: lower-case for a header."""
+    quiet_s: float = field(init=False, repr=False, compare=False)
+    """A pin that would live for longer than this need not be touched."""
     pattern: re.Pattern[bytes] | None = field(init=False, repr=False, compare=False)
     """Finds a query or path parameter in a target, from its start, in time linear in its length."""
 
@@ -45,6 +48,7 @@ class KeyRule:
         elif self.by is KeySource.PATH:
             pattern = re.compile(rb"[^?]*?;" + re.escape(token) + rb"=([^;/?]+)")
         object.__setattr__(self, "token", token)
+        object.__setattr__(self, "quiet_s", self.ttl_s - unheard_s(self.ttl_s))
         object.__setattr__(self, "pattern", pattern)
 
 

@@ -20,8 +20,8 @@ class StickTable(Protocol):
     provisional pin), and the client is served.
     """
 
-    def look_up(self, key: SessionKey) -> Pin | None:
-        """The live pin of `key` in the local replica: no tombstone, nothing expired.
+    def look_up(self, key: SessionKey, now: float) -> Pin | None:
+        """The pin of `key` that lives at table time `now`: no tombstone, nothing expired.
 
         Never waits and never talks to a peer; the hot path of every request.
         """

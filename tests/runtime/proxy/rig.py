@@ -45,14 +45,14 @@ class DictTable:
         """Claims wait for it."""
         self.answers.set()
 
-    def look_up(self, key: SessionKey) -> Pin | None:
+    def look_up(self, key: SessionKey, now: float) -> Pin | None:
         pin = self.pins.get(key)
-        return pin if pin is not None and pin.is_live(time.time()) else None
+        return pin if pin is not None and pin.is_live(now) else None
 
     async def claim(self, proposal: Proposal) -> Pin:
         self.claims.append(proposal)
         await self.answers.wait()
-        pin = self.look_up(proposal.key)
+        pin = self.look_up(proposal.key, time.time())
         if pin is None or (proposal.moved_from and proposal.rejects(pin)):
             epoch = proposal.moved_from_epoch + 1 if proposal.moved_from else 0
             pin = self.pin(proposal, epoch)
@@ -153,7 +153,8 @@ class Rig:
         wanted = dict.fromkeys(self.in_use, 0)
         wanted |= {name.replace("_", " "): count for name, count in expected.items()}
         await eventually(lambda: self.in_use == wanted)
-        assert self.in_use == wanted
+        in_use = self.in_use
+        assert in_use == wanted
 
     async def leave(self) -> None:
         """Close what the test opened; afterwards nothing may be left in the proxy."""
