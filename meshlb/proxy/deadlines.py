@@ -8,16 +8,13 @@ Knows nothing of sockets; time is an argument.
 
 from typing import Protocol
 
-import structlog
+from meshlb.proxy.last_resort import Abortable, end_failed
 
 TICK_S = 0.1
 """Width of a bucket: a time-out is up to this much late."""
 
 
-log = structlog.get_logger()
-
-
-class Expiring(Protocol):
+class Expiring(Abortable, Protocol):
     """Something with time-outs."""
 
     def check_deadline(self, now: float) -> float | None:
@@ -26,10 +23,6 @@ class Expiring(Protocol):
         The answer must not be later than the earliest time-out that a change of phase
         between now and then could bring.
         """
-        ...
-
-    def abort(self) -> None:
-        """End at once: the check failed, which is a bug."""
         ...
 
 
@@ -63,20 +56,3 @@ class Deadlines:
                 if again_at is not None:
                     self.add(subject, max(again_at, now))
         self.next_at = min(self._buckets, default=float("inf")) * TICK_S
-
-
-class Abortable(Protocol):
-    """Something that can be ended at once."""
-
-    def abort(self) -> None:
-        """End it."""
-        ...
-
-
-def end_failed(subject: Abortable) -> None:
-    """In an exception handler: a bug must cost the one that it struck, never the node."""
-    log.exception("a connection failed", kind=type(subject).__name__)
-    try:
-        subject.abort()
-    except Exception:
-        log.exception("could not abort a failed connection", kind=type(subject).__name__)

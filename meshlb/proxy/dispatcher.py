@@ -63,6 +63,12 @@ class Dispatcher:
             UpstreamError: status 503 where no backend is left to try, else that of the last
                 failure.
         """
+        try:
+            return await self._obtain(decision, fresh=fresh)
+        finally:
+            self._reactor.catch_up()
+
+    async def _obtain(self, decision: Decision[Backend], *, fresh: bool) -> Upstream:
         failed: dict[BackendName, UpstreamError] = {}
         for _ in range(ATTEMPTS_MAX):
             if decision.proposal is not None:

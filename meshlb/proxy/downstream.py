@@ -113,7 +113,7 @@ class Downstream(Stream):
         self._upstream: Upstream | None = None
         self._uploading = False
         self.open()
-        frontend.reactor.deadlines.add(self, self.progress_at + frontend.recheck_s)
+        frontend.reactor.schedule(self, self.progress_at + frontend.recheck_s)
 
     # What the reactor calls
 
@@ -509,7 +509,7 @@ class Downstream(Stream):
             self.close()
         else:
             self.shutdown_writing()
-            self._reactor.deadlines.add(self, self._phase_since + LINGER_S)
+            self._reactor.schedule(self, self._phase_since + LINGER_S)
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None

@@ -161,7 +161,7 @@ class Frontend:
             self.tally.pauses += 1
             log.warning("listener pauses", listener=self.name, reason=reason)
             self.reactor.watch(self._sock.fileno(), 0)
-            self.reactor.deadlines.add(self, self.reactor.now + ACCEPT_PAUSE_S)
+            self.reactor.schedule(self, self.reactor.now + ACCEPT_PAUSE_S)
 
     def check_deadline(self, now: float) -> float | None:
         """The end of a pause."""

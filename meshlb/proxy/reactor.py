@@ -2,8 +2,8 @@
 
 It waits on an epoll descriptor of its own and runs the ready callbacks in a batch, so a
 connection costs no task switch while bytes merely move. Callbacks are synchronous, must not
-block and must treat the event mask as a hint: a descriptor that was closed and reused inside
-one batch can get an event of its predecessor. The reactor knows nothing of HTTP or pins.
+block and must treat the event mask as a hint: the interest may have changed since it was polled.
+The reactor knows nothing of HTTP or pins.
 
 Epoll is used level-triggered: a callback may read once and return, and is called again while
 more is there. That gives fairness between connections for free, and no edge can be lost.
@@ -13,10 +13,10 @@ import contextlib
 import select
 from collections.abc import Callable
 
-import structlog
 import trio
 
-from meshlb.proxy.deadlines import Deadlines
+from meshlb.proxy.deadlines import Deadlines, Expiring
+from meshlb.proxy.last_resort import Abortable, end_failed
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -28,9 +28,7 @@ ROUNDS_BEFORE_CHECKPOINT = 8
 """Full batches handled in a row before other trio tasks get their turn."""
 
 Handler = Callable[[int], None]
-"""Called with the event mask, a hint."""
-
-log = structlog.get_logger()
+"""A method of what ends if it raises; called with the event mask, a hint."""
 
 
 class Reactor:
@@ -44,6 +42,8 @@ class Reactor:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
+        self._newcomers: set[int] = set()
+        self._asleep: trio.CancelScope | None = None
         self.now = trio.current_time()
         self.deadlines = Deadlines()
 
@@ -54,6 +54,7 @@ class Reactor:
     def register(self, fd: int, handler: Handler, interest: int = READ) -> None:
         """Call `handler` whenever `fd` is ready for `interest`, or broken."""
         self._handlers[fd] = handler
+        self._newcomers.add(fd)
         self._epoll.register(fd, interest)
 
     def hand_over(self, fd: int, handler: Handler) -> None:
@@ -70,6 +71,16 @@ class Reactor:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(fd)
 
+    def schedule(self, subject: Expiring, at: float) -> None:
+        """Have the time-outs of `subject` checked at `at`, on the clock of `now`."""
+        self.deadlines.add(subject, at)
+        if self._asleep is not None:
+            self._asleep.deadline = self.deadlines.next_at
+
+    def catch_up(self) -> None:
+        """Set `now`, for a task that has waited and goes on with a connection."""
+        self.now = trio.current_time()
+
     def close(self) -> None:
         """Release the epoll descriptor; registered sockets stay open."""
         self._handlers.clear()
@@ -79,37 +90,40 @@ class Reactor:
         """Serve until cancelled; a callback that raises is logged and its descriptor dropped."""
         poll = self._epoll.poll
         handlers = self._handlers
+        newcomers = self._newcomers
         rounds = 0
         while True:
+            newcomers.clear()
             events = poll(0, BATCH_EVENTS_MAX)
             self.now = now = trio.current_time()
+            for fd, event in events:
+                handler = handlers.get(fd)
+                if handler is None or fd in newcomers:
+                    continue  # Closed in this batch, and perhaps reused since.
+                try:
+                    handler(event)
+                except Exception:
+                    self._end_failed(fd, handler)
+            # Behind the events: what has come in time counts, however late we look at it.
             if now >= self.deadlines.next_at:
                 self.deadlines.expire(now)
             if not events:
                 rounds = 0
-                with trio.move_on_after(max(0.0, self.deadlines.next_at - now)):
-                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                await self._sleep()
                 continue
-            for fd, event in events:
-                handler = handlers.get(fd)
-                if handler is not None:
-                    try:
-                        handler(event)
-                    except Exception:
-                        self._drop(fd)
             rounds += 1
             if rounds == ROUNDS_BEFORE_CHECKPOINT:
                 rounds = 0
                 await trio.lowlevel.checkpoint()
 
-    def _drop(self, fd: int) -> None:
-        """A bug in a callback must cost one connection, never the node."""
-        log.exception("reactor callback failed", fd=fd)
-        handler = self._handlers.get(fd)
+    async def _sleep(self) -> None:
+        """Until there is an event, or a time-out to check."""
+        with trio.CancelScope(deadline=self.deadlines.next_at) as self._asleep:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+        self._asleep = None
+
+    def _end_failed(self, fd: int, handler: Handler) -> None:
         self.unregister(fd)
-        owner = getattr(handler, "__self__", None)
+        owner: Abortable | None = getattr(handler, "__self__", None)
         if owner is not None:
-            try:
-                owner.abort()
-            except Exception:
-                log.exception("could not abort a failed connection", fd=fd)
+            end_failed(owner)

@@ -133,7 +133,7 @@ class Tunnel:
             end.tunnel = self
             end.peer = peer
             end.watch_reading(not peer.backlog)
-        reactor.deadlines.add(self, reactor.now + min(lease.idle_s, lease.renew_every_s))
+        reactor.schedule(self, reactor.now + min(lease.idle_s, lease.renew_every_s))
 
     def check_deadline(self, now: float) -> float | None:
         """Close an idle tunnel; renew the pin of one that lives."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import select
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -64,6 +65,10 @@ class Wire:
         for start in range(0, len(message), size):
             await self.stream.send_all(message[start : start + size])
             await trio.lowlevel.checkpoint()
+
+    def has_news(self) -> bool:
+        """Whether something can be heard without waiting."""
+        return bool(select.select([self.stream.socket], [], [], 0)[0])
 
     async def until(self, mark: bytes) -> bytes:
         while mark not in self._heard:

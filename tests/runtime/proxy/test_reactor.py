@@ -1,0 +1,177 @@
+"""The reactor itself: order, stale events, time, and callbacks that fail."""
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+import trio.lowlevel
+import trio.testing
+from structlog.testing import capture_logs
+
+from meshlb.proxy.reactor import READ, Reactor
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Reactor]:
+    reactor = Reactor()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reactor.run)
+            await trio.testing.wait_all_tasks_blocked()
+            yield reactor
+            nursery.cancel_scope.cancel()
+    reactor.close()
+
+
+class Party:
+    """A registered socket, its partner, and what happened to it."""
+
+    def __init__(self, reactor: Reactor, act: Callable[["Party"], None] | None = None) -> None:
+        self.reactor = reactor
+        self.partner, self.sock = socket.socketpair()
+        self.sock.setblocking(False)
+        self.fd = self.sock.fileno()
+        self.events = 0
+        self.asked = 0
+        self.aborted = False
+        self._act = act
+        reactor.register(self.fd, self.on_event)
+
+    def on_event(self, event: int) -> None:
+        self.events += 1
+        if self._act is not None:
+            self._act(self)
+        self.sock.recv(100)
+
+    def check_deadline(self, now: float) -> float | None:
+        self.asked += 1
+        if self._act is not None:
+            self._act(self)
+        return None
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.close()
+
+    def close(self) -> None:
+        self.reactor.unregister(self.fd)
+        self.sock.close()
+        self.partner.close()
+
+
+def fail(party: Party) -> None:
+    raise RuntimeError("a bug")
+
+
+async def blocked() -> None:
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_callback_that_raises_costs_its_owner_and_nobody_else():
+    async with running() as reactor:
+        bad, good = Party(reactor, fail), Party(reactor)
+        with capture_logs() as logs:
+            bad.partner.send(b"x")
+            good.partner.send(b"x")
+            await blocked()
+        assert bad.aborted
+        assert (good.events, good.aborted) == (1, False)
+        assert len(reactor) == 1
+        assert [line["event"] for line in logs] == ["a connection failed"]
+        good.close()
+
+
+async def test_a_time_out_that_raises_costs_its_owner_and_nobody_else():
+    async with running() as reactor:
+        bad, good = Party(reactor, fail), Party(reactor)
+        with capture_logs():
+            reactor.schedule(bad, trio.current_time())
+            reactor.schedule(good, trio.current_time())
+            await trio.sleep(0.25)
+        assert bad.aborted
+        assert good.asked == 1
+        good.close()
+
+
+async def test_an_owner_that_cannot_even_be_ended_costs_nobody_else():
+    async with running() as reactor:
+        bad, good = Party(reactor, fail), Party(reactor)
+        bad.reactor = None
+        with capture_logs():
+            bad.partner.send(b"x")
+            good.partner.send(b"x")
+            await blocked()
+        assert good.events == 1
+        assert len(reactor) == 1
+        bad.sock.close()
+        bad.partner.close()
+        good.close()
+
+
+async def test_an_event_of_a_closed_socket_does_not_reach_the_one_that_reuses_its_number():
+    async with running() as reactor:
+        heirs = []
+
+        def replace(party: Party) -> None:
+            other = second if party is first else first
+            if heirs or other.events:
+                return
+            other.close()
+            heirs.append(Party(reactor))
+            assert heirs[0].fd == other.fd
+
+        first, second = Party(reactor, replace), Party(reactor, replace)
+        first.partner.send(b"x")
+        second.partner.send(b"x")
+        await blocked()
+        assert heirs[0].events == 0
+        heirs[0].partner.send(b"x")
+        await blocked()
+        assert heirs[0].events == 1
+        for party in (first, second, *heirs):
+            party.close()
+
+
+async def test_a_time_out_that_is_set_while_the_reactor_sleeps_is_kept():
+    async with running() as reactor:
+        party = Party(reactor)
+        await blocked()
+        reactor.schedule(party, trio.current_time() + 0.05)
+        await trio.sleep(0.3)
+        assert party.asked == 1
+        party.close()
+
+
+async def test_what_came_in_time_counts_before_a_time_out_that_is_looked_at_late():
+    async with running() as reactor:
+        order = []
+        party = Party(reactor, lambda party: order.append((party.events, party.asked)))
+        reactor.schedule(party, trio.current_time())
+        await trio.lowlevel.checkpoint()
+        party.partner.send(b"x")
+        deadline = trio.current_time() + 0.2
+        while trio.current_time() < deadline:  # The whole process stands still.
+            pass
+        await blocked()
+        assert order == [(1, 0), (1, 1)]
+        party.close()
+
+
+async def test_a_flood_of_events_leaves_turns_for_other_tasks():
+    async with running() as reactor:
+        ready, other = socket.socketpair()
+        calls = 0
+
+        def never_reads(event: int) -> None:
+            nonlocal calls
+            calls += 1
+
+        other.send(b"x")
+        reactor.register(ready.fileno(), never_reads, READ)
+        for _ in range(50):
+            await trio.lowlevel.checkpoint()
+        assert calls > 0
+        reactor.unregister(ready.fileno())
+        ready.close()
+        other.close()
