@@ -4,8 +4,8 @@ Owns the rules that need a table and the time: merging with dead pins, planting,
 unpinning, and the node-local overrides. Must not know peers, homes or how pins are stored.
 
 A *dead* record (an expired pin, or a tombstone past its grace) counts as no record at all when a
-live one arrives, whatever their epochs: others may have forgotten it already, and made a pin
-from nothing. Otherwise `merge` decides alone.
+live one arrives, or is there, whatever their epochs: others may have forgotten it already, and
+made a pin from nothing. Otherwise `merge` decides alone.
 
 An *override* takes the place of a pin on this node only and for a while: its backend is unusable,
 but this node may not, or could not, have the pin moved. It ends when the pin moves after all.
@@ -98,6 +98,8 @@ class Replica:
             return True
         if mine.expires_at <= now < theirs.expires_at:
             winner = theirs
+        elif theirs.expires_at <= now < mine.expires_at:
+            return False
         else:
             winner = merge(mine, theirs)
             self._note(mine, theirs, winner, now)
