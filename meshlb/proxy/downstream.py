@@ -1,27 +1,16 @@
-"""A client's connection: reads requests, has them decided, and writes the responses.
+"""One client's exchanges: its requests are decided and forwarded, its responses written.
 
-Phases, and what ends them:
-
-    HEAD      waiting for, or collecting, a request head
-              → DECIDING (a claim or a connection is needed), EXCHANGE (neither is), LINGER (error)
-    DECIDING  a trio task claims and connects; the client is not read
-              → EXCHANGE, HEAD (an error answer that keeps the connection), LINGER
-    EXCHANGE  the request is with a backend; its body and the response stream, independently
-              → HEAD (keep-alive), DECIDING (retry), LINGER (early end), spent (tunnel)
-    LINGER    our last answer is out; what the client still sends is discarded for a while,
-              so that a reset cannot destroy the answer on its way
-
-Requests that a client pipelines wait in the buffer until the response before them is out.
+The phases, time-outs and endings of the connection are `client.Client`'s; here is what happens
+between a head and the end of its response. Requests that a client pipelines wait in the buffer
+until the response before them is out.
 """
 
-import enum
 import socket
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
-from meshlb.core.http.answers import answer
 from meshlb.core.http.body import BodyError, ChunkedReader
 from meshlb.core.http.framing import BodyKind
 from meshlb.core.http.head import find_head_end
@@ -31,21 +20,15 @@ from meshlb.core.route import Decision
 from meshlb.core.sticky.cookie import set_cookie_line
 from meshlb.errors import DownstreamError, UpstreamError
 from meshlb.proxy.backend import Backend
+from meshlb.proxy.client import LINGER_BYTES_MAX, Client, Phase
 from meshlb.proxy.reactor import BROKEN, READ, WRITE
-from meshlb.proxy.stream import READ_BYTES, Stream
+from meshlb.proxy.stream import READ_BYTES
 from meshlb.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from meshlb.proxy.frontend import Frontend
 
 log = structlog.get_logger()
-
-LINGER_S = 2.0
-LINGER_BYTES_MAX = 4 << 20
-"""How long, and for how many bytes, a refused client is listened to after its answer."""
-
-RETRY_AFTER_S = 1
-"""What a client is told to wait when no backend is available."""
 
 CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 """How a response head ends its fields where the body comes in chunks."""
@@ -54,66 +37,34 @@ REPEATABLE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b
 """Idempotent (RFC 9110 9.2.2): may be sent again when a reused connection breaks."""
 
 
-class Phase(enum.IntEnum):
-    """See the module's docstring."""
-
-    HEAD = 0
-    DECIDING = 1
-    EXCHANGE = 2
-    LINGER = 3
-
-
-class Downstream(Stream):
-    """One client of a `Frontend`.
+class Downstream(Client):
+    """One client of an HTTP `Frontend`.
 
     Attributes:
-        client: the client's address as text.
-        method: of the request in hand.
         wants_plain_body: the client speaks HTTP/1.0 and must not see chunks.
     """
 
     __slots__ = (
-        "_buffer",
         "_chunks",
         "_decision",
-        "_ended",
-        "_frontend",
         "_keep_alive",
         "_left_bytes",
         "_linger_bytes",
-        "_phase_since",
         "_request",
-        "_scope",
-        "_uploading",
-        "_upstream",
-        "client",
-        "method",
-        "phase",
         "wants_plain_body",
     )
 
     def __init__(self, frontend: "Frontend", sock: socket.socket, client: str) -> None:
         """Own `sock`, a fresh connection from `client`; it joins the reactor at once."""
-        super().__init__(frontend.reactor, sock)
-        self.client = client.encode()
-        self.method = b""
-        self.phase = Phase.HEAD
+        super().__init__(frontend, sock, client)
         self.wants_plain_body = False
-        self._frontend = frontend
-        self._buffer = b""
         self._chunks: ChunkedReader | None = None
         self._decision: Decision[Backend] | None = None
-        self._ended = False
         self._keep_alive = True
         self._left_bytes = 0
         self._linger_bytes = 0
-        self._phase_since = self.progress_at
         self._request: RequestHead | None = None
-        self._scope: trio.CancelScope | None = None
-        self._upstream: Upstream | None = None
-        self._uploading = False
         self.open()
-        frontend.reactor.schedule(self, self.progress_at + frontend.recheck_s)
 
     # What the reactor calls
 
@@ -126,7 +77,7 @@ class Downstream(Stream):
         if event & READ:
             self._read()
         elif event & BROKEN:
-            self._lost()
+            self.lost()
 
     def on_drained(self) -> None:
         """The client has taken everything: the response flows on, or the next request may come."""
@@ -135,51 +86,11 @@ class Downstream(Stream):
         elif self.phase is Phase.HEAD:
             self._next_request()
         elif self.phase is Phase.LINGER:
-            self._linger()
+            self.linger()
 
     def on_broken(self) -> None:
         """The client is gone."""
-        self._lost()
-
-    def check_deadline(self, now: float) -> float | None:
-        """Cut what makes no progress; see `TimeoutSettings` for the time-outs."""
-        if not self.closed and now >= self._due_at():
-            self._expire()
-        return None if self.closed else min(self._due_at(), now + self._frontend.recheck_s)
-
-    def _due_at(self) -> float:
-        timeouts = self._frontend.timeouts
-        if self.phase is Phase.HEAD:
-            if self.backlog or not self._buffer:
-                return self.progress_at + timeouts.idle_s
-            return self._phase_since + timeouts.head_s
-        if self.phase is Phase.LINGER:
-            if self.backlog:
-                return max(self.progress_at, self._phase_since) + timeouts.idle_s
-            return self._phase_since + LINGER_S
-        upstream = self._upstream
-        if self.phase is Phase.DECIDING or upstream is None:
-            return float("inf")
-        progress_at = max(self.progress_at, upstream.progress_at, self._phase_since)
-        if self._uploading or upstream.answering or self.backlog:
-            return progress_at + timeouts.idle_s
-        return progress_at + self._frontend.response_timeout_s
-
-    def _expire(self) -> None:
-        upstream = self._upstream
-        if self.phase is Phase.HEAD:
-            if self._buffer and not self.backlog:
-                self._reject(DownstreamError(408, "the request head took too long"))
-            else:
-                self.close()
-        elif self.phase is Phase.LINGER or upstream is None:
-            self.close()
-        elif upstream.answering or self.backlog:
-            self.abort()
-        elif self._uploading and not upstream.backlog:
-            self._reject(DownstreamError(408, "the request body made no progress"))
-        else:
-            self.upstream_failed(upstream, UpstreamError(504, "the backend did not answer in time"))
+        self.lost()
 
     # Reading the client
 
@@ -189,7 +100,7 @@ class Downstream(Stream):
         except BlockingIOError:
             return
         except OSError:
-            self._lost()
+            self.lost()
             return
         if not chunk:
             self._end()
@@ -214,11 +125,7 @@ class Downstream(Stream):
         if self.phase is Phase.LINGER or (self.phase is Phase.HEAD and not self.backlog):
             self.close()
         elif self._uploading:
-            self._lost()
-
-    def _lost(self) -> None:
-        """The client is gone, or its request can never be completed."""
-        self.abort()
+            self.lost()
 
     def _collect_head(self, chunk: bytes) -> None:
         scanned = len(self._buffer)
@@ -234,7 +141,7 @@ class Downstream(Stream):
             self._buffer = chunk[end:]
             self._begin(chunk[:end])
         except DownstreamError as error:
-            self._reject(error)
+            self.reject(error)
 
     def _begin(self, head: bytes) -> None:
         """A whole head is here: decide, and forward at once where nothing has to be awaited."""
@@ -247,6 +154,7 @@ class Downstream(Stream):
         kind = request.body.kind
         self._uploading = kind is not BodyKind.NONE
         if self._uploading:
+            self._awaits_continue = request.expect_continue
             self._left_bytes = request.body.length
             self._chunks = ChunkedReader() if kind is BodyKind.CHUNKED else None
         client = self.client
@@ -268,7 +176,7 @@ class Downstream(Stream):
                 self._forward(upstream)
                 return
         elif backend is None and decision.proposal is None:
-            self._answer(503)
+            self.refuse(503)
             return
         self._decide(fresh=request.websocket)
 
@@ -285,7 +193,7 @@ class Downstream(Stream):
                 upstream = await self._frontend.dispatcher.obtain(decision, fresh=fresh)
             except UpstreamError as error:
                 if not self.closed:
-                    self._answer(error.status)
+                    self.refuse(error.status)
                 return
             except Exception:
                 log.exception("a connection failed", listener=self._frontend.name)
@@ -323,6 +231,7 @@ class Downstream(Stream):
     def _pass_upload(self, chunk: bytes) -> None:
         upstream = self._upstream
         assert upstream is not None
+        self._awaits_continue = False
         try:
             if self._chunks is None:
                 consumed = min(len(chunk), self._left_bytes)
@@ -332,7 +241,7 @@ class Downstream(Stream):
                 consumed, ended = self._chunks.feed(chunk)
                 self._uploading = not ended
         except BodyError as error:
-            self._reject(DownstreamError(400, str(error)))
+            self.reject(DownstreamError(400, str(error)))
             return
         self._buffer = chunk[consumed:]
         self._phase_since = self._reactor.now
@@ -355,6 +264,7 @@ class Downstream(Stream):
 
     def interim(self, response: ResponseHead) -> None:
         """Pass a 1xx head on; HTTP/1.0 knows none (RFC 9110 15.2)."""
+        self._awaits_continue = False
         if not self.wants_plain_body:
             self.send(b"%b%b\r\n" % (response.line, response.forward))
 
@@ -391,7 +301,7 @@ class Downstream(Stream):
         early = self._uploading
         upstream.release(reusable=reusable and not early)
         if not self._keep_alive or early:
-            self._linger()
+            self.linger()
             return
         self.phase = Phase.HEAD
         self._phase_since = self.progress_at = self._reactor.now
@@ -408,7 +318,7 @@ class Downstream(Stream):
             self._collect_head(chunk)
         if self.phase is Phase.HEAD and not self.closed:
             if self._ended:
-                self._linger()
+                self.linger()
             else:
                 self.watch_reading(True)
 
@@ -430,7 +340,7 @@ class Downstream(Stream):
             return
         request = self._request
         if answering and end_is_stated:
-            self._linger()
+            self.linger()
         elif answering:
             # Only a reset tells this client that what it has is not the whole response.
             self.abort()
@@ -444,7 +354,7 @@ class Downstream(Stream):
             self._frontend.counters.retries += 1
             self._decide(fresh=True)
         else:
-            self._answer(error.status)
+            self.refuse(error.status)
 
     def switch(self, upstream: Upstream, response: ResponseHead, rest: bytes) -> None:
         """The backend accepted the upgrade: from here on it is a tunnel."""
@@ -466,66 +376,3 @@ class Downstream(Stream):
             upstream.send(early)
         assert self._decision is not None
         frontend.tunnel(self, upstream, upstream.backend, self._decision)
-
-    # Endings
-
-    def _answer(self, status: int) -> None:
-        """An answer of our own; it always ends the connection."""
-        frontend = self._frontend
-        frontend.count_answer(status)
-        self.send(
-            answer(
-                status,
-                close=True,
-                retry_after_s=RETRY_AFTER_S if status == 503 else None,
-                head_only=self.method == b"HEAD",
-            )
-        )
-        if not self.closed:
-            self._linger()
-
-    def _reject(self, error: DownstreamError) -> None:
-        """The request is at fault: answer, and let nothing that follows be taken for a request."""
-        self._frontend.count_malformed()
-        if self.phase is Phase.HEAD:
-            self.method = b""
-        answering = self._upstream is not None and self._upstream.answering
-        self._drop_upstream()
-        if answering:
-            self.abort()
-        else:
-            self._answer(error.status)
-
-    def _linger(self) -> None:
-        """Nothing more will be said: close once the client has seen it all, or too long after."""
-        self.phase = Phase.LINGER
-        self._phase_since = self._reactor.now
-        self._buffer = b""
-        if not self._ended:
-            self.watch_reading(True)
-        if self.backlog:
-            return
-        if self._ended:
-            self.close()
-        else:
-            self.shutdown_writing()
-            self._reactor.schedule(self, self._phase_since + LINGER_S)
-
-    def _drop_upstream(self) -> None:
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.release(reusable=False)
-
-    def drain(self) -> None:
-        """The node is leaving: close now if nothing is in progress, else after the response."""
-        if self.phase is Phase.HEAD and not self._buffer and not self.backlog:
-            self.close()
-
-    def close(self) -> None:
-        """Close, giving back whatever the exchange held."""
-        if not self.closed:
-            super().close()
-            self._frontend.forget(self)
-            self._drop_upstream()
-            if self._scope is not None:
-                self._scope.cancel()

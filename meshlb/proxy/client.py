@@ -1,0 +1,203 @@
+"""A client's connection: its phases, how long each may last, and how it ends.
+
+Phases, and what ends them:
+
+    HEAD      waiting for, or collecting, a request head
+              → DECIDING (a claim or a connection is needed), EXCHANGE (neither is), LINGER (error)
+    DECIDING  a trio task claims and connects; the client is not read
+              → EXCHANGE, LINGER (nobody can answer)
+    EXCHANGE  the request is with a backend; its body and the response stream, independently
+              → HEAD (keep-alive), DECIDING (retry), LINGER (early end), spent (tunnel)
+    LINGER    our last answer is out; what the client still sends is discarded for a while,
+              so that a reset cannot destroy the answer on its way
+
+What a request means is for `downstream.Downstream`.
+"""
+
+import enum
+import socket
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshlb.core.http.answers import answer
+from meshlb.errors import DownstreamError, UpstreamError
+from meshlb.proxy.stream import Stream
+
+if TYPE_CHECKING:
+    from meshlb.proxy.frontend import Frontend
+    from meshlb.proxy.upstream import Upstream
+
+LINGER_S = 2.0
+LINGER_BYTES_MAX = 4 << 20
+"""How long, and for how many bytes, a refused client is listened to after its answer."""
+
+RETRY_AFTER_S = 1
+"""What a client is told to wait when no backend is available."""
+
+
+class Phase(enum.IntEnum):
+    """See the module's docstring."""
+
+    HEAD = 0
+    DECIDING = 1
+    EXCHANGE = 2
+    LINGER = 3
+
+
+class Client(Stream):
+    """What every HTTP client has, whatever it asks.
+
+    Attributes:
+        client: the client's address as text.
+        method: of the request in hand; empty where none is understood.
+        phase: see the module's docstring.
+    """
+
+    __slots__ = (
+        "_awaits_continue",
+        "_buffer",
+        "_ended",
+        "_frontend",
+        "_phase_since",
+        "_scope",
+        "_uploading",
+        "_upstream",
+        "client",
+        "method",
+        "phase",
+    )
+
+    def __init__(self, frontend: "Frontend", sock: socket.socket, client: str) -> None:
+        """Own `sock`, a fresh connection from `client`."""
+        super().__init__(frontend.reactor, sock)
+        self.client = client.encode()
+        self.method = b""
+        self.phase = Phase.HEAD
+        self._frontend = frontend
+        self._awaits_continue = False
+        self._buffer = b""
+        self._ended = False
+        self._phase_since = self.progress_at
+        self._scope: trio.CancelScope | None = None
+        self._upstream: Upstream | None = None
+        self._uploading = False
+        frontend.reactor.schedule(self, self.progress_at + frontend.recheck_s)
+
+    def upstream_failed(
+        self, upstream: "Upstream", error: UpstreamError, *, unheard: bool = False
+    ) -> None:
+        """The backend cannot go on with the request in hand."""
+        raise AssertionError("a client that has an upstream says what its failure means")
+
+    def check_deadline(self, now: float) -> float | None:
+        """Cut what makes no progress; see `TimeoutSettings` for the time-outs."""
+        if not self.closed and now >= self._due_at():
+            self._expire()
+        return None if self.closed else min(self._due_at(), now + self._frontend.recheck_s)
+
+    def _due_at(self) -> float:
+        timeouts = self._frontend.timeouts
+        if self.phase is Phase.HEAD:
+            if self.backlog or not self._buffer:
+                return self.progress_at + timeouts.idle_s
+            return self._phase_since + timeouts.head_s
+        if self.phase is Phase.LINGER:
+            if self.backlog:
+                return max(self.progress_at, self._phase_since) + timeouts.idle_s
+            return self._phase_since + LINGER_S
+        upstream = self._upstream
+        if self.phase is Phase.DECIDING or upstream is None:
+            return float("inf")
+        progress_at = max(self.progress_at, upstream.progress_at, self._phase_since)
+        if self._is_client_due() or upstream.answering or self.backlog:
+            return progress_at + timeouts.idle_s
+        return progress_at + self._frontend.response_timeout_s
+
+    def _expire(self) -> None:
+        upstream = self._upstream
+        if self.phase is Phase.HEAD:
+            if self._buffer and not self.backlog:
+                self.reject(DownstreamError(408, "the request head took too long"))
+            else:
+                self.close()
+        elif self.phase is Phase.LINGER or upstream is None:
+            self.close()
+        elif upstream.answering or self.backlog:
+            self.abort()
+        elif self._is_client_due() and not upstream.backlog:
+            self.reject(DownstreamError(408, "the request body made no progress"))
+        else:
+            self.upstream_failed(upstream, UpstreamError(504, "the backend did not answer in time"))
+
+    def _is_client_due(self) -> bool:
+        """Whether the client owes us a body, and does not wait to be asked for it."""
+        return self._uploading and not self._awaits_continue
+
+    def lost(self) -> None:
+        """The client is gone, or its request can never be completed."""
+        self.abort()
+
+    # Endings
+
+    def refuse(self, status: int) -> None:
+        """An answer of our own; it always ends the connection."""
+        frontend = self._frontend
+        frontend.count_answer(status)
+        self.send(
+            answer(
+                status,
+                close=True,
+                retry_after_s=RETRY_AFTER_S if status == 503 else None,
+                head_only=self.method == b"HEAD",
+            )
+        )
+        if not self.closed:
+            self.linger()
+
+    def reject(self, error: DownstreamError) -> None:
+        """The request is at fault: answer, and let nothing that follows be taken for a request."""
+        self._frontend.count_malformed()
+        if self.phase is Phase.HEAD:
+            self.method = b""
+        answering = self._upstream is not None and self._upstream.answering
+        self.drop_upstream()
+        if answering:
+            self.abort()
+        else:
+            self.refuse(error.status)
+
+    def linger(self) -> None:
+        """Nothing more will be said: close once the client has seen it all, or too long after."""
+        self.phase = Phase.LINGER
+        self._phase_since = self._reactor.now
+        self._buffer = b""
+        if not self._ended:
+            self.watch_reading(True)
+        if self.backlog:
+            return
+        if self._ended:
+            self.close()
+        else:
+            self.shutdown_writing()
+            self._reactor.schedule(self, self._phase_since + LINGER_S)
+
+    def drop_upstream(self) -> None:
+        """Give up on the backend of the request in hand."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.release(reusable=False)
+
+    def drain(self) -> None:
+        """The node is leaving: close now if nothing is in progress, else after the response."""
+        if self.phase is Phase.HEAD and not self._buffer and not self.backlog:
+            self.close()
+
+    def close(self) -> None:
+        """Close, giving back whatever the exchange held."""
+        if not self.closed:
+            super().close()
+            self._frontend.forget(self)
+            self.drop_upstream()
+            if self._scope is not None:
+                self._scope.cancel()
