@@ -104,7 +104,7 @@ def _of_the_mesh(meters: Meters) -> Iterator[Metric]:
         _by_one(meters.pins_by_outcome, PIN_OUTCOMES),
     )
     yield _gauge(
-        "meshlb_pins",
+        "meshlb_pins_live",
         "Live pins in this node's replica.",
         ("pool", "backend"),
         meters.pins.items(),
@@ -120,6 +120,12 @@ def _of_the_mesh(meters: Meters) -> Iterator[Metric]:
         "Datagrams at the cluster port that changed nothing, by reason.",
         ("reason",),
         _by_one(meters.datagrams_refused, ()),
+    )
+    yield _counter(
+        "meshlb_handshakes_refused",
+        "Streams at the cluster port that came to nothing, by reason.",
+        ("reason",),
+        _by_one(meters.handshakes_refused, ()),
     )
 
 

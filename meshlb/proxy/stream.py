@@ -8,6 +8,7 @@ neither HTTP nor what is at its other end.
 import contextlib
 import socket
 import struct
+from abc import ABC, abstractmethod
 
 from meshlb.proxy.reactor import READ, WRITE, Reactor
 
@@ -17,7 +18,7 @@ READ_BYTES = 65_536
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Stream:
+class Stream(ABC):
     """Base of everything that reads and writes one socket in the reactor.
 
     Subclasses implement `on_event`, `on_drained` and `on_broken`. The stream owns the socket.
@@ -48,9 +49,9 @@ class Stream:
         self.progress_at = reactor.now
         self._interest = 0
 
+    @abstractmethod
     def on_event(self, event: int) -> None:
         """The reactor's call; the mask is a hint."""
-        raise NotImplementedError
 
     def on_drained(self) -> None:
         """The backlog has become empty: the source may be read again."""

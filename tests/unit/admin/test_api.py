@@ -169,7 +169,7 @@ async def test_metrics_are_prometheus_text_with_every_family(client: httpx.Async
     lines = response.text.splitlines()
     assert 'meshlb_requests_total{listener="web",status="2xx"} 7.0' in lines
     assert 'meshlb_pins_total{outcome="conflict"} 0.0' in lines
-    assert 'meshlb_pins{backend="s1",pool="app"} 1.0' in lines
+    assert 'meshlb_pins_live{backend="s1",pool="app"} 1.0' in lines
     assert 'meshlb_datagrams_refused_total{reason="seal"} 3.0' in lines
     families = {line.split()[2] for line in lines if line.startswith("# TYPE ")}
     assert {
