@@ -178,6 +178,9 @@ class Downstream(Client):
         elif backend is None and decision.proposal is None:
             self.refuse(503)
             return
+        if request.websocket:
+            # Frames follow: where the backend refuses they must not be taken for a request.
+            self._keep_alive = False
         self._decide(fresh=request.websocket)
 
     def _decide(self, *, fresh: bool) -> None:
