@@ -315,8 +315,10 @@ class Home:
         self, key: SessionKey, waiters: list[_Waiter], now: float, out: list[Effect]
     ) -> None:
         for waiter in waiters:
+            known = self._replica.record(key, now)
             pin = self._fallback.pin_alone(waiter.proposal, waiter.sender, now, out)
-            verdict = Verdict.DONE if waiter is waiters[0] else Verdict.EXISTS
+            is_known = known is not None and same_pin(known, pin)
+            verdict = Verdict.EXISTS if is_known else Verdict.DONE
             self._answer(waiter, verdict, pin, now, out)
 
     # What else happens -------------------------------------------------------------------

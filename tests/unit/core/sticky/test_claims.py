@@ -1,0 +1,78 @@
+from meshlb.core.sticky.events import PeerConnected, PeerFed, PeerLost, Stored
+from meshlb.core.sticky.pin import ClaimOutcome, record_from_pin
+from meshlb.model import NodeName
+from meshlb.wire.messages import PullChunk, ViewMark
+from tests.fakes.claims import (
+    ME,
+    OWNERS,
+    B,
+    C,
+    Stage,
+    key_held_by,
+    sent,
+    the_done,
+    the_replicate,
+)
+from tests.fakes.pins import NOW, a_key, a_pin, a_proposal
+
+
+def test_a_node_claims_at_itself_without_a_message_leaving_it() -> None:
+    stage = Stage()
+    effects = stage.start(a_proposal(key_held_by(ME, B)))
+    assert [peer for peer, _ in sent(effects)] == [B]
+    the_replicate(effects)
+
+
+def test_an_owner_alone_needs_no_message_at_all() -> None:
+    stage = Stage(owners=(ME,))
+    done, stored = sorted(
+        stage.start(a_proposal(a_key())), key=lambda effect: type(effect).__name__
+    )
+    assert the_done([done]).outcome is ClaimOutcome.NEW
+    assert isinstance(stored, Stored)
+
+
+def test_every_peer_with_a_stream_is_sent_the_mark_of_a_new_view() -> None:
+    stage = Stage()
+    marks = sent(stage.enter((ME, B), view_id=2, is_marked=False))
+    assert marks == [(B, ViewMark(2)), (C, ViewMark(2))]
+
+
+def test_a_peer_is_sent_the_mark_once_it_has_what_it_lacked() -> None:
+    stage, late = Stage(), NodeName("node-d")
+    assert stage.tell(PeerConnected(late)) == []
+    assert late not in [peer for peer, _ in sent(stage.enter(OWNERS, view_id=2))]
+    assert sent(stage.tell(PeerFed(late))) == [(late, ViewMark(2))]
+
+
+def test_a_peer_without_a_stream_is_sent_no_mark() -> None:
+    stage = Stage()
+    stage.tell(PeerLost(C))
+    assert sent(stage.enter((ME, B), view_id=2, is_marked=False)) == [(B, ViewMark(2))]
+
+
+def test_a_new_stream_voids_the_peers_mark_until_it_marks_again() -> None:
+    stage = Stage()
+    assert stage.machine.barrier_missing == frozenset()
+    stage.tell(PeerConnected(B))
+    assert stage.machine.barrier_missing == {B}
+    stage.hear(B, ViewMark(1))
+    assert stage.machine.barrier_missing == frozenset()
+
+
+def test_pins_that_are_pulled_enter_the_table() -> None:
+    stage = Stage()
+    record = record_from_pin(a_key(), a_pin("s7"), now=NOW)
+    assert stage.hear(B, PullChunk(1, (record,), last=True)) == []
+    assert stage.store[a_key()].backend == "s7"
+
+
+def test_claims_under_way_are_counted() -> None:
+    stage = Stage()
+    stage.start(a_proposal(key_held_by(B, C)))
+    stage.claimed_by(C, a_proposal(key_held_by(ME, B)))
+    assert stage.machine.claims_waiting == 2
+
+
+def test_an_idle_machine_needs_no_timer() -> None:
+    assert Stage().machine.next_deadline() is None
