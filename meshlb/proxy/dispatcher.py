@@ -124,5 +124,10 @@ class Dispatcher:
                 reason=str(error),
             )
             raise
+        try:
+            upstream = Upstream(self._reactor, sock, backend, self._parser)
+        except Exception:
+            sock.close()
+            raise
         backend.connections += 1
-        return Upstream(self._reactor, sock, backend, self._parser)
+        return upstream

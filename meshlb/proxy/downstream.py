@@ -8,27 +8,25 @@ until the response before them is out.
 import socket
 from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
 from meshlb.core.http.body import BodyError, ChunkedReader
-from meshlb.core.http.framing import BodyKind
-from meshlb.core.http.head import find_head_end
+from meshlb.core.http.framing import CHUNKED, CLOSE, NONE
+from meshlb.core.http.head import find_head_end, is_one_head
 from meshlb.core.http.request import RequestHead
 from meshlb.core.http.response import ResponseHead
 from meshlb.core.route import Decision
 from meshlb.core.sticky.cookie import set_cookie_line
 from meshlb.errors import DownstreamError, UpstreamError
 from meshlb.proxy.backend import Backend
-from meshlb.proxy.client import LINGER_BYTES_MAX, Client, Phase
+from meshlb.proxy.client import DECIDING, EXCHANGE, HEAD, LINGER, LINGER_BYTES_MAX, Client
+from meshlb.proxy.last_resort import end_failed
 from meshlb.proxy.reactor import BROKEN, READ, WRITE
 from meshlb.proxy.stream import READ_BYTES
 from meshlb.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from meshlb.proxy.frontend import Frontend
-
-log = structlog.get_logger()
 
 CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 """How a response head ends its fields where the body comes in chunks."""
@@ -83,9 +81,9 @@ class Downstream(Client):
         """The client has taken everything: the response flows on, or the next request may come."""
         if self._upstream is not None:
             self._upstream.watch_reading(True)
-        elif self.phase is Phase.HEAD:
+        elif self.phase is HEAD:
             self._next_request()
-        elif self.phase is Phase.LINGER:
+        elif self.phase is LINGER:
             self.linger()
 
     def on_broken(self) -> None:
@@ -106,11 +104,11 @@ class Downstream(Client):
             self._end()
             return
         self.progress_at = self._reactor.now
-        if self.phase is Phase.HEAD:
+        if self.phase is HEAD:
             self._collect_head(chunk)
-        elif self.phase is Phase.EXCHANGE and self._uploading:
+        elif self.phase is EXCHANGE and self._uploading:
             self._pass_upload(chunk)
-        elif self.phase is Phase.LINGER:
+        elif self.phase is LINGER:
             self._linger_bytes += len(chunk)
             if self._linger_bytes > LINGER_BYTES_MAX:
                 self.close()
@@ -122,7 +120,7 @@ class Downstream(Client):
         """The client has sent its FIN; it may still read."""
         self._ended = True
         self.watch_reading(False)
-        if self.phase is Phase.LINGER or (self.phase is Phase.HEAD and not self.backlog):
+        if self.phase is LINGER or (self.phase is HEAD and not self.backlog):
             self.close()
         elif self._uploading:
             self.lost()
@@ -134,6 +132,9 @@ class Downstream(Client):
         else:
             self._phase_since = self._reactor.now
         try:
+            if not scanned and is_one_head(chunk, limit=self._frontend.head_bytes_max):
+                self._begin(chunk)
+                return
             end = find_head_end(chunk, limit=self._frontend.head_bytes_max, scanned=scanned)
             if end < 0:
                 self._buffer = chunk
@@ -152,11 +153,11 @@ class Downstream(Client):
         self.wants_plain_body = request.minor == 0
         self._keep_alive = request.keep_alive
         kind = request.body.kind
-        self._uploading = kind is not BodyKind.NONE
+        self._uploading = kind is not NONE
         if self._uploading:
             self._awaits_continue = request.expect_continue
             self._left_bytes = request.body.length
-            self._chunks = ChunkedReader() if kind is BodyKind.CHUNKED else None
+            self._chunks = ChunkedReader() if kind is CHUNKED else None
         client = self.client
         if request.forwarded:
             client = frontend.forwarding.origin(client, request)
@@ -184,29 +185,31 @@ class Downstream(Client):
         self._decide(fresh=request.websocket)
 
     def _decide(self, *, fresh: bool) -> None:
-        self.phase = Phase.DECIDING
+        self.phase = DECIDING
         self.watch_reading(False)
         self._frontend.nursery.start_soon(self._decide_in_task, fresh)
 
     async def _decide_in_task(self, fresh: bool) -> None:
+        try:
+            with trio.CancelScope() as self._scope:
+                await self._obtain(fresh=fresh)
+        except Exception:
+            end_failed(self)
+        self._scope = None
+
+    async def _obtain(self, *, fresh: bool) -> None:
         decision = self._decision
         assert decision is not None
-        with trio.CancelScope() as self._scope:
-            try:
-                upstream = await self._frontend.dispatcher.obtain(decision, fresh=fresh)
-            except UpstreamError as error:
-                if not self.closed:
-                    self.refuse(error.status)
-                return
-            except Exception:
-                log.exception("a connection failed", listener=self._frontend.name)
-                self.abort()
-                return
-            if self.closed:
-                upstream.release(reusable=True)
-            else:
-                self._forward(upstream)
-        self._scope = None
+        try:
+            upstream = await self._frontend.dispatcher.obtain(decision, fresh=fresh)
+        except UpstreamError as error:
+            if not self.closed:
+                self.refuse(error.status)
+            return
+        if self.closed:
+            upstream.release(reusable=True)
+        else:
+            self._forward(upstream)
 
     # The request on its way
 
@@ -214,6 +217,7 @@ class Downstream(Client):
         """Send the head, and what has come of the body, to a connected upstream."""
         request = self._request
         assert request is not None
+        self._upstream = upstream
         frontend = self._frontend
         head = b"%b%b%b%b\r\n" % (
             request.line,
@@ -221,9 +225,8 @@ class Downstream(Client):
             frontend.forwarding.lines(self.client, request),
             request.upgrade_forward,
         )
-        self.phase = Phase.EXCHANGE
+        self.phase = EXCHANGE
         self._phase_since = self._reactor.now
-        self._upstream = upstream
         upstream.begin(self, head)
         if self._uploading and self._buffer:
             chunk, self._buffer = self._buffer, b""
@@ -276,11 +279,11 @@ class Downstream(Client):
         frontend = self._frontend
         frontend.count_answer(response.status)
         forward = response.forward
-        if response.body.kind is BodyKind.CLOSE:
+        if response.body.kind is CLOSE:
             self._keep_alive = False
         elif self.wants_plain_body and forward.endswith(CHUNKED_LINE):
             forward = forward[: -len(CHUNKED_LINE)]
-            self._keep_alive = self._keep_alive and response.body.kind is not BodyKind.CHUNKED
+            self._keep_alive = self._keep_alive and response.body.kind is not CHUNKED
         if self._uploading or frontend.draining:
             self._keep_alive = False
         tail = b"\r\n"
@@ -306,7 +309,7 @@ class Downstream(Client):
         if not self._keep_alive or early:
             self.linger()
             return
-        self.phase = Phase.HEAD
+        self.phase = HEAD
         self._phase_since = self.progress_at = self._reactor.now
         if self.backlog:
             # A client that does not take its responses gets no further ones.
@@ -319,7 +322,7 @@ class Downstream(Client):
         if self._buffer:
             chunk, self._buffer = self._buffer, b""
             self._collect_head(chunk)
-        if self.phase is Phase.HEAD and not self.closed:
+        if self.phase is HEAD and not self.closed:
             if self._ended:
                 self.linger()
             else:
@@ -351,7 +354,7 @@ class Downstream(Client):
             unheard
             and upstream.reused
             and request is not None
-            and request.body.kind is BodyKind.NONE
+            and request.body.kind is NONE
             and request.method in REPEATABLE_METHODS
         ):
             self._frontend.counters.retries += 1

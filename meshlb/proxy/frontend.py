@@ -146,12 +146,18 @@ class Frontend:
 
     def _welcome(self, sock: socket.socket, client: str) -> None:
         self.tally.accepted += 1
+        kind = Downstream if self._settings.protocol == "http" else Passage
+        try:
+            stream = kind(self, sock, client)
+        except Exception:
+            # Where even that fails, it must not cost the listener.
+            log.exception("a client could not be welcomed", listener=self.name)
+            self.reactor.unregister(sock.fileno())
+            sock.close()
+            return
         if not self._clients:
             self._emptied = trio.Event()
-        if self._settings.protocol == "http":
-            self._clients.add(Downstream(self, sock, client))
-        else:
-            self._clients.add(Passage(self, sock, client))
+        self._clients.add(stream)
         self.tally.connections = len(self._clients)
 
     def _pause(self, reason: str) -> None:

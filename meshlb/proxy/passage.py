@@ -10,10 +10,12 @@ import structlog
 import trio
 
 from meshlb.errors import UpstreamError
+from meshlb.proxy.last_resort import end_failed
 from meshlb.proxy.stream import Stream
 
 if TYPE_CHECKING:
     from meshlb.proxy.frontend import Frontend
+    from meshlb.proxy.upstream import Upstream
 
 log = structlog.get_logger()
 
@@ -21,7 +23,7 @@ log = structlog.get_logger()
 class Passage(Stream):
     """One client of a TCP `Frontend`, until its tunnel starts."""
 
-    __slots__ = ("_client", "_frontend", "_scope")
+    __slots__ = ("_client", "_frontend", "_scope", "_upstream")
 
     def __init__(self, frontend: "Frontend", sock: socket.socket, client: str) -> None:
         """Own `sock`; start deciding at once."""
@@ -29,6 +31,7 @@ class Passage(Stream):
         self._client = client.encode()
         self._frontend = frontend
         self._scope = trio.CancelScope()
+        self._upstream: Upstream | None = None
         self.open(0)
         frontend.nursery.start_soon(self._decide)
 
@@ -37,29 +40,34 @@ class Passage(Stream):
         self.abort()
 
     async def _decide(self) -> None:
+        try:
+            with self._scope:
+                await self._connect()
+        except Exception:
+            end_failed(self)
+
+    async def _connect(self) -> None:
         frontend = self._frontend
-        with self._scope:
-            try:
-                decision = frontend.router.route(
-                    None, self._client, self._reactor.now + frontend.table_ahead_s
-                )
-                upstream = await frontend.dispatcher.obtain(decision, fresh=True)
-            except UpstreamError as error:
-                log.info("no backend for a connection", listener=frontend.name, reason=str(error))
-                self.abort()
-                return
-            except Exception:
-                log.exception("a connection failed", listener=frontend.name)
-                self.abort()
-                return
-            if self.closed:
-                upstream.release(reusable=False)
-            else:
-                frontend.tunnel(self, upstream, upstream.backend, decision)
+        decision = frontend.router.route(
+            None, self._client, self._reactor.now + frontend.table_ahead_s
+        )
+        try:
+            upstream = await frontend.dispatcher.obtain(decision, fresh=True)
+        except UpstreamError as error:
+            log.info("no backend for a connection", listener=frontend.name, reason=str(error))
+            self.abort()
+            return
+        if self.closed:
+            upstream.release(reusable=False)
+            return
+        self._upstream = upstream
+        frontend.tunnel(self, upstream, upstream.backend, decision)
 
     def close(self) -> None:
         """Close, and stop deciding."""
         if not self.closed:
             super().close()
             self._frontend.forget(self)
+            if self._upstream is not None:
+                self._upstream.release(reusable=False)
             self._scope.cancel()

@@ -53,9 +53,9 @@ class Reactor:
 
     def register(self, fd: int, handler: Handler, interest: int = READ) -> None:
         """Call `handler` whenever `fd` is ready for `interest`, or broken."""
+        self._epoll.register(fd, interest)
         self._handlers[fd] = handler
         self._newcomers.add(fd)
-        self._epoll.register(fd, interest)
 
     def hand_over(self, fd: int, handler: Handler) -> None:
         """Give the events of a registered descriptor to another handler."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from meshlb.core.http.body import BodyError, ChunkedReader
 from meshlb.core.http.fields import backend_fault
-from meshlb.core.http.framing import BodyKind
+from meshlb.core.http.framing import CHUNKED, CLOSE, LENGTH, NONE
 from meshlb.core.http.head import find_head_end
 from meshlb.core.http.response import SWITCHING_PROTOCOLS, ResponseHead, ResponseParser
 from meshlb.errors import UpstreamError
@@ -62,7 +62,7 @@ class Upstream(Stream):
         self._parser = parser
         self._buffer = b""
         self._chunks: ChunkedReader | None = None
-        self._kind = BodyKind.NONE
+        self._kind = NONE
         self._left_bytes = 0
         self._reusable = False
         self._interim_count = 0
@@ -71,7 +71,7 @@ class Upstream(Stream):
     @property
     def states_end(self) -> bool:
         """Whether the response under way says where it ends, so that a cut can be seen."""
-        return self._kind in (BodyKind.LENGTH, BodyKind.CHUNKED)
+        return self._kind in (LENGTH, CHUNKED)
 
     def begin(self, client: "Downstream", head: bytes) -> None:
         """Send a request head for `client`, who feeds the body with `send` afterwards."""
@@ -113,6 +113,13 @@ class Upstream(Stream):
         if self.client is not None:
             self.client.stop_upload()
 
+    def abort(self) -> None:
+        """The last resort: the exchange in hand ends with the connection."""
+        if self.client is not None:
+            self.client.abort()
+        elif not self.closed:
+            self._leave_idle()
+
     def _read(self) -> None:
         client = self.client
         try:
@@ -152,7 +159,7 @@ class Upstream(Stream):
 
     def _end(self, client: "Downstream") -> None:
         """The backend has closed its side."""
-        if self.answering and self._kind is BodyKind.CLOSE:
+        if self.answering and self._kind is CLOSE:
             client.response_ended(self, reusable=False)
         else:
             raise UpstreamError(502, "the backend closed before the end of its response")
@@ -192,15 +199,15 @@ class Upstream(Stream):
         self._kind = kind = response.body.kind
         self._reusable = response.keep_alive
         head = client.compose(response)
-        if kind is BodyKind.NONE:
+        if kind is NONE:
             if rest:
                 self._reusable = False
             client.send(head)
             client.response_ended(self, reusable=self._reusable)
             return
-        if kind is BodyKind.LENGTH:
+        if kind is LENGTH:
             self._left_bytes = response.body.length
-        elif kind is BodyKind.CHUNKED:
+        elif kind is CHUNKED:
             self._chunks = ChunkedReader(decode=client.wants_plain_body)
         self._pass_body(client, rest, head)
 
@@ -208,14 +215,14 @@ class Upstream(Stream):
         """Pass on what belongs to the body, behind `head`; note its end."""
         kind = self._kind
         ended = False
-        if kind is BodyKind.LENGTH:
+        if kind is LENGTH:
             left = self._left_bytes - len(chunk)
             if left < 0:
                 chunk = chunk[:left]
                 self._reusable = False
             ended = left <= 0
             self._left_bytes = left
-        elif kind is BodyKind.CHUNKED and self._chunks is not None:
+        elif kind is CHUNKED and self._chunks is not None:
             try:
                 consumed, ended = self._chunks.feed(chunk)
             except BodyError as error:
