@@ -45,6 +45,10 @@ class Phase(enum.IntEnum):
     LINGER = 3
 
 
+HEAD, DECIDING, EXCHANGE, LINGER = Phase
+"""The phases as globals: looking one up in its class costs ten times as much."""
+
+
 class Client(Stream):
     """What every HTTP client has, whatever it asks.
 
@@ -73,7 +77,7 @@ class Client(Stream):
         super().__init__(frontend.reactor, sock)
         self.client = client.encode()
         self.method = b""
-        self.phase = Phase.HEAD
+        self.phase = HEAD
         self._frontend = frontend
         self._awaits_continue = False
         self._buffer = b""
@@ -98,16 +102,16 @@ class Client(Stream):
 
     def _due_at(self) -> float:
         timeouts = self._frontend.timeouts
-        if self.phase is Phase.HEAD:
+        if self.phase is HEAD:
             if self.backlog or not self._buffer:
                 return self.progress_at + timeouts.idle_s
             return self._phase_since + timeouts.head_s
-        if self.phase is Phase.LINGER:
+        if self.phase is LINGER:
             if self.backlog:
                 return max(self.progress_at, self._phase_since) + timeouts.idle_s
             return self._phase_since + LINGER_S
         upstream = self._upstream
-        if self.phase is Phase.DECIDING or upstream is None:
+        if self.phase is DECIDING or upstream is None:
             return float("inf")
         progress_at = max(self.progress_at, upstream.progress_at, self._phase_since)
         if self._is_client_due() or upstream.answering or self.backlog:
@@ -116,12 +120,12 @@ class Client(Stream):
 
     def _expire(self) -> None:
         upstream = self._upstream
-        if self.phase is Phase.HEAD:
+        if self.phase is HEAD:
             if self._buffer and not self.backlog:
                 self.reject(DownstreamError(408, "the request head took too long"))
             else:
                 self.close()
-        elif self.phase is Phase.LINGER or upstream is None:
+        elif self.phase is LINGER or upstream is None:
             self.close()
         elif upstream.answering or self.backlog:
             self.abort()
@@ -158,7 +162,7 @@ class Client(Stream):
     def reject(self, error: DownstreamError) -> None:
         """The request is at fault: answer, and let nothing that follows be taken for a request."""
         self._frontend.count_malformed()
-        if self.phase is Phase.HEAD:
+        if self.phase is HEAD:
             self.method = b""
         answering = self._upstream is not None and self._upstream.answering
         self.drop_upstream()
@@ -169,7 +173,7 @@ class Client(Stream):
 
     def linger(self) -> None:
         """Nothing more will be said: close once the client has seen it all, or too long after."""
-        self.phase = Phase.LINGER
+        self.phase = LINGER
         self._phase_since = self._reactor.now
         self._buffer = b""
         if not self._ended:
@@ -190,7 +194,7 @@ class Client(Stream):
 
     def drain(self) -> None:
         """The node is leaving: close now if nothing is in progress, else after the response."""
-        if self.phase is Phase.HEAD and not self._buffer and not self.backlog:
+        if self.phase is HEAD and not self._buffer and not self.backlog:
             self.close()
 
     def close(self) -> None:

@@ -49,6 +49,8 @@ class Downstream(Client):
         "_left_bytes",
         "_linger_bytes",
         "_request",
+        "_sent_head",
+        "_sent_request",
         "wants_plain_body",
     )
 
@@ -62,6 +64,8 @@ class Downstream(Client):
         self._left_bytes = 0
         self._linger_bytes = 0
         self._request: RequestHead | None = None
+        self._sent_head = b""
+        self._sent_request: RequestHead | None = None
         self.open()
 
     # What the reactor calls
@@ -219,15 +223,18 @@ class Downstream(Client):
         assert request is not None
         self._upstream = upstream
         frontend = self._frontend
-        head = b"%b%b%b%b\r\n" % (
-            request.line,
-            request.forward,
-            frontend.forwarding.lines(self.client, request),
-            request.upgrade_forward,
-        )
+        if request is not self._sent_request:
+            # A client that polls sends the same head again, and so do we.
+            self._sent_request = request
+            self._sent_head = b"%b%b%b%b\r\n" % (
+                request.line,
+                request.forward,
+                frontend.forwarding.lines(self.client, request),
+                request.upgrade_forward,
+            )
         self.phase = EXCHANGE
         self._phase_since = self._reactor.now
-        upstream.begin(self, head)
+        upstream.begin(self, self._sent_head)
         if self._uploading and self._buffer:
             chunk, self._buffer = self._buffer, b""
             self._pass_upload(chunk)
@@ -277,21 +284,30 @@ class Downstream(Client):
     def compose(self, response: ResponseHead) -> bytes:
         """The head of the response as this client gets it."""
         frontend = self._frontend
-        frontend.count_answer(response.status)
-        forward = response.forward
-        if response.body.kind is CLOSE:
+        frontend.tally.answered[response.status // 100] += 1
+        if self._uploading or frontend.draining or response.body.kind is CLOSE:
             self._keep_alive = False
-        elif self.wants_plain_body and forward.endswith(CHUNKED_LINE):
+        if self.wants_plain_body:
+            return self._compose_plainly(response)
+        cookie = self._cookie_line()
+        if self._keep_alive and not cookie:
+            return response.kept
+        tail = b"\r\n" if self._keep_alive else b"Connection: close\r\n\r\n"
+        return b"%b%b%b%b" % (response.line, response.forward, cookie, tail)
+
+    def _compose_plainly(self, response: ResponseHead) -> bytes:
+        """For a client of HTTP/1.0, who knows no chunks and has to be told of keep-alive."""
+        forward = response.forward
+        if forward.endswith(CHUNKED_LINE):
             forward = forward[: -len(CHUNKED_LINE)]
             self._keep_alive = self._keep_alive and response.body.kind is not CHUNKED
-        if self._uploading or frontend.draining:
-            self._keep_alive = False
-        tail = b"\r\n"
-        if not self._keep_alive:
-            tail = b"Connection: close\r\n\r\n"
-        elif self.wants_plain_body:
-            tail = b"Connection: keep-alive\r\n\r\n"
-        return b"%b%b%b%b" % (response.line, forward, self._cookie_line(), tail)
+        option = b"keep-alive" if self._keep_alive else b"close"
+        return b"%b%b%bConnection: %b\r\n\r\n" % (
+            response.line,
+            forward,
+            self._cookie_line(),
+            option,
+        )
 
     def _cookie_line(self) -> bytes:
         decision = self._decision

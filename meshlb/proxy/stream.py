@@ -53,7 +53,7 @@ class Stream(ABC):
     def on_event(self, event: int) -> None:
         """The reactor's call; the mask is a hint."""
 
-    def on_drained(self) -> None:
+    def on_drained(self) -> None:  # noqa: B027 - not everybody waits for it
         """The backlog has become empty: the source may be read again."""
 
     def on_broken(self) -> None:
@@ -148,7 +148,7 @@ class Stream(ABC):
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
-    def drain(self) -> None:
+    def drain(self) -> None:  # noqa: B027 - some are ended by others
         """The node is leaving: close now if nothing is in progress."""
 
     def close(self) -> None:

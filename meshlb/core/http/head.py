@@ -17,6 +17,11 @@ _CR = 13
 _TOO_MANY_EMPTY_LINES = b"\r\n" * (EMPTY_LINES_MAX + 1)
 
 
+def is_one_head(piece: bytes, *, limit: int) -> bool:
+    """Whether `piece` is a whole head and nothing else: the common case, told cheaply."""
+    return 4 < len(piece) <= limit and piece.find(_END) == len(piece) - 4
+
+
 def find_head_end(
     buffer: bytes | bytearray,
     *,

@@ -90,6 +90,8 @@ class ResponseHead:
     body: Body
     keep_alive: bool
     websocket: bool
+    kept: bytes = field(repr=False)
+    """The whole head for the common client: HTTP/1.1, keep-alive, nothing to add."""
     _block: bytes = field(repr=False)
 
     def field(self, name: bytes) -> bytes | None:
@@ -147,11 +149,14 @@ def _read_response(head: bytes, *, fields_max: int, to_head: bool) -> ResponseHe
             raise UpstreamError(502, "invalid response: Connection names an end-to-end field")
         lines = without_fields(lines, nominated)
     body, framing = _read_body(found, status=status, minor=minor, to_head=to_head)
+    line = b"HTTP/1.1 %b %b\r\n" % (match[2], match[3] or b"")
+    forward = lines + framing
     return ResponseHead(
         status=status,
         minor=minor,
-        line=b"HTTP/1.1 %b %b\r\n" % (match[2], match[3] or b""),
-        forward=lines + framing,
+        line=line,
+        forward=forward,
+        kept=line + forward + b"\r\n",
         body=body,
         keep_alive=body.kind is not BodyKind.CLOSE
         and b"close" not in options
