@@ -87,6 +87,11 @@ def unpack(value: bytes, names: Names) -> Pin:
     )
 
 
+def is_whole(value: bytes) -> bool:
+    """False for a value of a length that `pack` never gives; `unpack` reads all others."""
+    return len(value) in (_VALUE.size, _VALUE.size + _END_BYTES)
+
+
 def is_retired(value: bytes) -> bool:
     """True for a pin that has expired and is no longer counted."""
     return value[_FLAGS_AT] >= RETIRED

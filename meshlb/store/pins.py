@@ -33,6 +33,7 @@ from meshlb.store.packing import (
     expiry_ms,
     is_retired,
     is_tombstone,
+    is_whole,
     pack,
     retired,
     unpack,
@@ -73,6 +74,9 @@ class LmdbPins:
         self._environment = Environment(data_dir, map_bytes=map_bytes)
         self._unwritten: dict[SessionKey, Pin] = {}
         self._hot = HotPins()
+        self._names = Names()
+        self._counts: dict[BackendId, int] = {}
+        self._changed_counts: set[BackendId] = set()
         self._retry_at = 0.0
         self._swept: bytes = b""
         self._reader: Any = None
@@ -107,7 +111,6 @@ class LmdbPins:
             self._counts = dict(self._stored_counts(transaction))
         except (UnicodeDecodeError, ValueError, IndexError) as error:
             raise damaged(self._environment.directory, "its names are unreadable") from error
-        self._changed_counts: set[BackendId] = set()
 
     def _stored_counts(self, transaction: Any) -> Iterator[tuple[BackendId, int]]:
         for key, count in transaction.cursor(self._counts_table):
@@ -196,11 +199,7 @@ class LmdbPins:
 
     def put(self, key: SessionKey, pin: Pin) -> None:
         """Keep `pin` as the record of `key`; seen at once, durable after `commit`."""
-        known = self._hot.get(key) or self._unwritten.get(key)
-        if known is None:
-            value = self._value(key)
-            if value is not None and not is_retired(value):
-                known = self._unpack(value)
+        known = self._hot.get(key) or self._unwritten.get(key) or self._counted(key)
         if known is None or known.backend != pin.backend or known.pool != pin.pool:
             if known is not None and known.backend:
                 self._count(known, -1)
@@ -208,6 +207,12 @@ class LmdbPins:
                 self._count(pin, 1)
         self._unwritten[key] = pin
         self._hot.put(key, pin)
+
+    def _counted(self, key: SessionKey) -> Pin | None:
+        """What is on disk for `key`, unless it has expired and is no longer counted."""
+        value = self._value(key)
+        pin = None if value is None else self._unpack(value)
+        return None if value is None or pin is None or is_retired(value) else pin
 
     def _count(self, pin: Pin, change: int) -> None:
         backend = (pin.pool, pin.backend)
@@ -285,6 +290,9 @@ class LmdbPins:
         uncounted: list[Pin] = []
         values = list(self._values_after(self._swept, limit))
         for key, value in values:
+            if not is_whole(value):
+                removed.append(SessionKey(key))
+                continue
             expired_ms = expiry_ms(value)
             if expired_ms > now_ms:
                 continue

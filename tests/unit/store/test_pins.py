@@ -1,0 +1,290 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+
+from meshlb.core.sticky.lifetime import LINGER_S_MAX
+from meshlb.errors import StoreError
+from meshlb.model import SessionKey
+from meshlb.store import LmdbPins
+from meshlb.store import pins as pins_module
+from meshlb.store.environment import Environment
+from tests.fakes.pins import NOW, TTL_S, a_key, a_pin
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LmdbPins]:
+    store = LmdbPins(tmp_path)
+    yield store
+    store.close()
+
+
+def all_keys(store: LmdbPins, *, limit: int) -> list[SessionKey]:
+    keys: list[SessionKey] = []
+    while page := store.scan(keys[-1] if keys else None, limit):
+        assert len(page) <= limit
+        keys += [key for key, _ in page]
+    return keys
+
+
+def forget_cache(store: LmdbPins) -> None:
+    """Reads come from the disk format from now on."""
+    store._hot = type(store._hot)()
+
+
+def test_a_pin_is_seen_before_and_after_it_is_committed(store: LmdbPins) -> None:
+    assert store.get(a_key()) is None
+    store.put(a_key(), a_pin())
+    assert store.get(a_key()) == a_pin()
+    store.commit()
+    forget_cache(store)
+    assert store.get(a_key()) == a_pin()
+
+
+def test_the_last_pin_of_a_key_stays(store: LmdbPins) -> None:
+    store.put(a_key(), a_pin("s1"))
+    store.commit()
+    store.put(a_key(), a_pin("s2", epoch=1))
+    assert store.get(a_key()) == a_pin("s2", epoch=1)
+    store.commit()
+    forget_cache(store)
+    assert store.get(a_key()) == a_pin("s2", epoch=1)
+
+
+def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
+    store = LmdbPins(tmp_path)
+    store.put(a_key(1), a_pin("s1"))
+    store.put(a_key(2), a_pin("s2", claimer="lb-9", ends_at=NOW + 9_000))
+    store.put(a_key(3), a_pin(""))
+    store.close()
+    again = LmdbPins(tmp_path)
+    assert again.get(a_key(2)) == a_pin("s2", claimer="lb-9", ends_at=NOW + 9_000)
+    assert again.counts() == {("app", "s1"): 1, ("app", "s2"): 1}
+    assert len(again) == 2
+    again.put(a_key(4), a_pin("s3"))
+    again.close()
+
+
+def test_without_a_data_dir_nothing_is_left_behind() -> None:
+    store = LmdbPins()
+    store.put(a_key(), a_pin())
+    store.commit()
+    store.sync()
+    directory = store._environment.directory
+    store.close()
+    store.close()
+    assert not directory.exists()
+
+
+# Counting and walking ------------------------------------------------------------------------
+
+
+def test_live_pins_are_counted_per_backend(store: LmdbPins) -> None:
+    store.put(a_key(1), a_pin("s1"))
+    store.put(a_key(2), a_pin("s1"))
+    store.commit()
+    store.put(a_key(2), a_pin("s2", epoch=1))
+    store.put(a_key(2), a_pin("s2", epoch=1, expires_at=NOW + 9_999))
+    assert store.counts() == {("app", "s1"): 1, ("app", "s2"): 1}
+    store.put(a_key(1), a_pin("", epoch=1))
+    assert store.counts() == {("app", "s2"): 1}
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+def test_a_walk_meets_every_record_once_and_in_order(store: LmdbPins, limit: int) -> None:
+    for number in range(0, 20, 2):
+        store.put(a_key(number), a_pin())
+    store.commit()
+    for number in range(1, 24, 2):
+        store.put(a_key(number), a_pin())  # not committed
+    assert all_keys(store, limit=limit) == [a_key(n) for n in (*range(20), 21, 23)]
+
+
+def test_a_walk_sees_what_was_not_committed_in_place_of_what_was(store: LmdbPins) -> None:
+    store.put(a_key(), a_pin("s1"))
+    store.commit()
+    store.put(a_key(), a_pin("s2", epoch=1))
+    assert store.scan(None, 10) == [(a_key(), a_pin("s2", epoch=1))]
+
+
+# Sweeping ------------------------------------------------------------------------------------
+
+
+def test_an_expired_pin_is_no_longer_counted_and_lingers_before_it_is_removed(
+    store: LmdbPins,
+) -> None:
+    store.put(a_key(), a_pin(expires_at=NOW + 10))
+    assert store.sweep(NOW + 9) == 0
+    assert store.sweep(NOW + 10) == 1
+    assert len(store) == 0
+    assert store.get(a_key()) == a_pin(expires_at=NOW + 10)
+    assert store.sweep(NOW + 11) == 0
+    assert store.sweep(NOW + 10 + LINGER_S_MAX) == 1
+    assert store.get(a_key()) is None
+    assert len(store) == 0
+
+
+def test_a_pin_that_is_renewed_while_it_lingers_is_counted_again(store: LmdbPins) -> None:
+    store.put(a_key(), a_pin(expires_at=NOW + 10))
+    store.sweep(NOW + 10)
+    store.put(a_key(), a_pin(expires_at=NOW + TTL_S))
+    assert len(store) == 1
+    assert store.sweep(NOW + 20) == 0
+
+
+def test_a_pin_that_was_away_for_long_is_removed_at_once_and_counted_once(
+    store: LmdbPins,
+) -> None:
+    store.put(a_key(), a_pin())
+    assert store.sweep(NOW + 10 * TTL_S) == 1
+    assert len(store) == 0
+
+
+def test_a_tombstone_is_removed_when_its_grace_is_over(store: LmdbPins) -> None:
+    store.put(a_key(), a_pin("", expires_at=NOW + 10))
+    assert store.sweep(NOW + 9) == 0
+    assert store.sweep(NOW + 10) == 1
+    assert store.get(a_key()) is None
+
+
+def test_a_sweep_goes_on_where_it_stopped_and_begins_anew_at_the_end(store: LmdbPins) -> None:
+    for number in range(10):
+        store.put(a_key(number), a_pin(expires_at=NOW + number))
+    assert [store.sweep(NOW + 100, limit=4) for _ in range(4)] == [4, 4, 2, 0]
+
+
+# Faults --------------------------------------------------------------------------------------
+
+
+def refuse_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a full disk does."""
+
+    def full(*_: Any) -> None:
+        raise StoreError("cannot write: no space left on device")
+
+    monkeypatch.setattr(Environment, "write", full)
+
+
+def test_a_node_goes_on_from_memory_when_the_disk_is_full_and_recovers(
+    store: LmdbPins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pins_module, "RETRY_S", 0.0)
+    store.put(a_key(1), a_pin())
+    store.commit()
+    with monkeypatch.context() as patch:
+        refuse_writes(patch)
+        store.put(a_key(2), a_pin("s2"))
+        store.commit()
+        assert store.degraded == "cannot write: no space left on device"
+        assert store.get(a_key(1)) == a_pin()
+        assert store.get(a_key(2)) == a_pin("s2")
+        assert store.sweep(NOW + 10 * TTL_S) == 0
+        assert len(store) == 2
+    store.commit()
+    assert store.degraded is None
+    forget_cache(store)
+    assert store.get(a_key(2)) == a_pin("s2")
+
+
+def test_a_sweep_that_cannot_be_written_counts_nothing_twice(
+    store: LmdbPins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pins_module, "RETRY_S", 0.0)
+    store.put(a_key(), a_pin())
+    store.commit()
+    with monkeypatch.context() as patch:
+        refuse_writes(patch)
+        store.sweep(NOW + 10 * TTL_S)
+        assert len(store) == 1
+    store.sweep(NOW + 10 * TTL_S)
+    assert (len(store), store.degraded) == (0, None)
+
+
+def test_memory_stays_bounded_while_the_disk_is_full(
+    store: LmdbPins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pins_module, "UNWRITTEN_PINS_MAX", 10)
+    refuse_writes(monkeypatch)
+    for number in range(25):
+        store.put(a_key(number), a_pin())
+        store.commit()
+    assert store.forgotten == 15
+    assert len(store) == 10
+    assert store.get(a_key(0)) is None
+    assert store.get(a_key(24)) == a_pin()
+    monkeypatch.undo()
+
+
+def rewrite(path: Path, table: bytes, change: Callable[[Any, Any], None]) -> None:
+    environment = lmdb.open(str(path), max_dbs=8)
+    handle = environment.open_db(table)
+    with environment.begin(write=True, db=handle) as transaction:
+        change(transaction, handle)
+    environment.close()
+
+
+def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    LmdbPins(tmp_path).close()
+    rewrite(tmp_path, b"meta", lambda transaction, _: transaction.put(b"format", b"2"))
+    with pytest.raises(StoreError, match="has format 2 and this program reads 1"):
+        LmdbPins(tmp_path)
+
+
+def test_unreadable_names_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    LmdbPins(tmp_path).close()
+    rewrite(tmp_path, b"names", lambda transaction, _: transaction.put(b"\0\0", b"\xff"))
+    with pytest.raises(StoreError, match="its names are unreadable"):
+        LmdbPins(tmp_path)
+
+
+def test_a_damaged_pin_is_as_good_as_none(tmp_path: Path) -> None:
+    LmdbPins(tmp_path).close()
+    rewrite(tmp_path, b"pins", lambda transaction, _: transaction.put(a_key(), b"nonsense"))
+    rewrite(tmp_path, b"pins", lambda transaction, _: transaction.put(a_key(2), b"nonsense"))
+    store = LmdbPins(tmp_path)
+    assert store.get(a_key()) is None
+    assert store.scan(None, 10) == []
+    store.put(a_key(), a_pin())
+    assert store.sweep(NOW) == 1
+    store.commit()
+    forget_cache(store)
+    assert store.get(a_key()) == a_pin()
+    store.close()
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from meshlb.store import LmdbPins
+from tests.fakes.pins import a_key, a_pin
+
+store = LmdbPins(Path(sys.argv[1]))
+for number in range(1_000_000):
+    store.put(a_key(number), a_pin(f"s{number % 7}", claimer=f"lb-{number % 3}"))
+    if number % 50 == 49:
+        store.commit()
+        print(number, flush=True)
+"""
+
+
+def test_every_committed_pin_survives_a_sigkill(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if int(line) > 3_000:
+                break
+        os.kill(child.pid, signal.SIGKILL)
+        committed = max([int(line), *map(int, child.stdout.read().split())])
+    store = LmdbPins(tmp_path)
+    for number in range(committed + 1):
+        expected = a_pin(f"s{number % 7}", claimer=f"lb-{number % 3}")
+        assert store.get(a_key(number)) == expected
+    assert len(store) == len(all_keys(store, limit=500)) > committed
+    store.close()
