@@ -57,6 +57,7 @@ class Decision(Generic[B]):
         proposal: what to claim first; None: no claim is due.
         cookie: the value of a load-balancer cookie to set with the response; None: set none.
         minted: the pin was made just now, without a claim.
+        made_at: when the session began, as the client's cookie says; None: with this request.
     """
 
     backend: B | None
@@ -66,6 +67,7 @@ class Decision(Generic[B]):
     proposal: Proposal | None = None
     cookie: bytes | None = None
     minted: bool = False
+    made_at: float | None = None
 
 
 class Router(Generic[B]):
@@ -143,7 +145,7 @@ class Router(Generic[B]):
         backend = self._backends.get(pin.backend)
         decision.backend = backend if backend is not None and backend.takes_pinned else None
         if decision.rule is not None and decision.rule.by is _COOKIE:
-            self._set_cookie(decision, made_at=now, now=now)
+            self._set_cookie(decision, now)
 
     def redirect(self, decision: Decision[B], failed: Collection[BackendName]) -> None:
         """The backend of `decision` cannot be used: choose one that is not in `failed`.
@@ -186,14 +188,16 @@ class Router(Generic[B]):
         if pin is None:
             pin = self._restore(rule, cookie, now)
             if pin is None:
-                return self._claim(rule, cookie.key, moved_from=cookie.backend, epoch=cookie.epoch)
+                return self._begin_again(rule, cookie, now)
         decision = self._follow(rule, cookie.key, pin, now)
+        decision.made_at = cookie.made_at
         if (
             pin.epoch != cookie.epoch
+            or pin.backend != cookie.backend
             or now > cookie.refreshed_at + rule.ttl_s * COOKIE_REFRESH_FRACTION
             or cookie.sealed_by_older_key
         ) and decision.backend is not None:
-            self._set_cookie(decision, made_at=cookie.made_at, now=now)
+            self._set_cookie(decision, now)
         return decision
 
     def _follow(self, rule: KeyRule, key: SessionKey, pin: Pin, now: float) -> Decision[B]:
@@ -226,18 +230,24 @@ class Router(Generic[B]):
         key = SessionKey(self._draw(SESSION_KEY_BYTES))
         pin = self._table.plant(self._propose(rule, key, chosen))
         decision = Decision(chosen, rule, key, pin, minted=True)
-        self._set_cookie(decision, made_at=now, now=now)
+        self._set_cookie(decision, now)
         return decision
 
     def _restore(self, rule: KeyRule, cookie: LbCookie, now: float) -> Pin | None:
-        """The pin that the client kept for us while the table lost it; None if it is too old."""
+        """The pin that the client kept for us while the table lost it; None if it is of no use."""
         backend = self._backends.get(cookie.backend)
-        if backend is None or not backend.takes_pinned:
-            return None
-        if now > cookie.refreshed_at + rule.ttl_s * (1 + COOKIE_REFRESH_FRACTION):
+        if backend is None or not backend.takes_pinned or _is_over(rule, cookie, now):
             return None
         pin = self._table.plant(self._propose(rule, cookie.key, backend), epoch=cookie.epoch)
         return pin if pin.is_live(now) else None
+
+    def _begin_again(self, rule: KeyRule, cookie: LbCookie, now: float) -> Decision[B]:
+        """No pin for a known client: claim its key, so that its parallel requests agree."""
+        if _is_over(rule, cookie, now):
+            return self._claim(rule, cookie.key)
+        decision = self._claim(rule, cookie.key, moved_from=cookie.backend, epoch=cookie.epoch)
+        decision.made_at = cookie.made_at
+        return decision
 
     def _propose(
         self,
@@ -259,7 +269,7 @@ class Router(Generic[B]):
             epoch,
         )
 
-    def _set_cookie(self, decision: Decision[B], *, made_at: float, now: float) -> None:
+    def _set_cookie(self, decision: Decision[B], now: float) -> None:
         if self._sealer is None or decision.pin is None or decision.key is None:
             return
         decision.cookie = self._sealer.seal(
@@ -267,7 +277,7 @@ class Router(Generic[B]):
                 key=decision.key,
                 backend=decision.pin.backend,
                 epoch=decision.pin.epoch,
-                made_at=made_at,
+                made_at=now if decision.made_at is None else decision.made_at,
                 refreshed_at=now,
             ),
             self._draw(CookieSealer.NONCE_BYTES),
@@ -276,3 +286,8 @@ class Router(Generic[B]):
     def _choose(self, key: bytes, failed: Collection[BackendName] = ()) -> B | None:
         candidates = [b for b in self._backends.values() if b.takes_new and b.name not in failed]
         return self._policy.choose(candidates, key) if candidates else None
+
+
+def _is_over(rule: KeyRule, cookie: LbCookie, now: float) -> bool:
+    """Whether the session of `cookie` has been idle for too long, as far as the cookie tells."""
+    return now > cookie.refreshed_at + rule.ttl_s * (1 + COOKIE_REFRESH_FRACTION)
