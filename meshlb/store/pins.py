@@ -46,7 +46,10 @@ RETRY_S = 5.0
 """How often a store that cannot be written is tried again."""
 
 SWEEP_PINS_MAX = 2_000
-"""Pins that one step of the sweep looks at: about a millisecond."""
+"""Records that one step of the sweep looks at: about a millisecond."""
+
+SWEEP_DEAD_MAX = 1_000
+"""Dead ones after which a step ends early: each costs some microseconds more."""
 
 _FORMAT_KEY = b"format"
 
@@ -289,7 +292,13 @@ class LmdbPins:
         retiring: list[tuple[SessionKey, bytes]] = []
         uncounted: list[Pin] = []
         values = list(self._values_after(self._swept, limit))
+        looked_at = self._swept
+        self._swept = values[-1][0] if len(values) == limit else b""
         for key, value in values:
+            if len(removed) + len(retiring) >= SWEEP_DEAD_MAX:
+                self._swept = looked_at
+                break
+            looked_at = key
             if not is_whole(value):
                 removed.append(SessionKey(key))
                 continue
@@ -305,7 +314,6 @@ class LmdbPins:
                 removed.append(SessionKey(key))
             elif not is_retired(value):
                 retiring.append((SessionKey(key), retired(value)))
-        self._swept = values[-1][0] if len(values) == limit else b""
         if removed or retiring:
             self._bury(removed, retiring, uncounted)
         return len(removed) + len(retiring)

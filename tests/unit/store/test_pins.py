@@ -159,6 +159,17 @@ def test_a_sweep_goes_on_where_it_stopped_and_begins_anew_at_the_end(store: Lmdb
     assert [store.sweep(NOW + 100, limit=4) for _ in range(4)] == [4, 4, 2, 0]
 
 
+def test_a_step_of_the_sweep_ends_early_where_much_is_dead(
+    store: LmdbPins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pins_module, "SWEEP_DEAD_MAX", 3)
+    for number in range(7):
+        store.put(a_key(number), a_pin(expires_at=NOW))
+    late = NOW + 10 * TTL_S
+    assert [store.sweep(late) for _ in range(4)] == [3, 3, 1, 0]
+    assert all_keys(store, limit=10) == []
+
+
 # Faults --------------------------------------------------------------------------------------
 
 
