@@ -14,6 +14,12 @@ BACKLOG_CONNECTIONS = 4096
 """Connections that the kernel may hold for us; it caps this at net.core.somaxconn."""
 
 
+OUT_OF_RESOURCES = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
+)
+"""This machine has no descriptors, memory or ports left: nobody else is to blame."""
+
+
 def family_of(address: Address) -> socket.AddressFamily:
     """The address family of an address whose host is an IP address."""
     return socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -84,7 +90,8 @@ async def connect_tcp(address: Address, *, timeout_s: float) -> socket.socket:
     A host name is resolved anew each time, and its addresses are tried in the resolver's order.
 
     Raises:
-        UpstreamError: status 504 after `timeout_s`, 502 for every other failure.
+        UpstreamError: status 504 after `timeout_s`, 503 where this machine has run out of
+            something and the backend is not to blame, 502 for every other failure.
     """
     failure = UpstreamError(502, f"{address}: the name has no address")
     try:
@@ -93,13 +100,18 @@ async def connect_tcp(address: Address, *, timeout_s: float) -> socket.socket:
                 try:
                     return await _connect(family, target)
                 except OSError as error:
-                    failure = UpstreamError(502, f"{address}: {describe(error)}")
+                    failure = _failure(address, error)
                     failure.__cause__ = error
     except trio.TooSlowError:
         raise UpstreamError(504, f"{address} did not answer within {timeout_s:g} s") from None
     except OSError as error:
-        raise UpstreamError(502, f"{address}: {describe(error)}") from error
+        raise _failure(address, error) from error
     raise failure
+
+
+def _failure(address: Address, error: OSError) -> UpstreamError:
+    status = 503 if error.errno in OUT_OF_RESOURCES else 502
+    return UpstreamError(status, f"{address}: {describe(error)}")
 
 
 _Target = tuple[socket.AddressFamily, tuple[str, int]]

@@ -60,8 +60,8 @@ class Dispatcher:
             fresh: open a new connection even if an idle one is there.
 
         Raises:
-            UpstreamError: status 503 where no backend is left to try, else that of the last
-                failure.
+            UpstreamError: status 503 where no backend is left to try, or this node has run out
+                of descriptors; else that of the last failure.
         """
         try:
             return await self._obtain(decision, fresh=fresh)
@@ -82,6 +82,8 @@ class Dispatcher:
             try:
                 return await self._connect(backend)
             except UpstreamError as error:
+                if error.status == 503:
+                    raise  # It is this node that has run out of something.
                 failed[backend.name] = error
                 self._doubt(backend)
                 self._counters.redispatches += 1
@@ -116,13 +118,8 @@ class Dispatcher:
         try:
             sock = await connect_tcp(backend.address, timeout_s=self._connect_timeout_s)
         except UpstreamError as error:
-            self._counters.connect_failures += 1
-            log.info(
-                "backend refused a connection",
-                pool=self._pool,
-                backend=backend.name,
-                reason=str(error),
-            )
+            self._counters.connect_failures += error.status != 503
+            log.info("no connection", pool=self._pool, backend=backend.name, reason=str(error))
             raise
         try:
             upstream = Upstream(self._reactor, sock, backend, self._parser)

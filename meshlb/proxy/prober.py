@@ -14,7 +14,7 @@ import trio
 from meshlb.config.schema import HealthSettings
 from meshlb.core.balance.health import Health
 from meshlb.errors import UpstreamError
-from meshlb.net.sockets import connect_tcp
+from meshlb.net.sockets import OUT_OF_RESOURCES, connect_tcp
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.pool import Pool
 
@@ -67,6 +67,9 @@ class Prober:
         while True:
             self._doubted[backend] = doubted = trio.Event()
             reason = await probe(backend, settings, client)
+            if reason is None:
+                await trio.sleep(settings.interval_s)
+                continue
             healthy = health.record(good=not reason)
             if healthy != backend.healthy:
                 log.warning(
@@ -92,13 +95,20 @@ class Prober:
             self._all_probed.set()
 
 
-async def probe(backend: Backend, settings: HealthSettings, client: httpx.AsyncClient) -> str:
-    """Probe once; returns why the backend is not well, or nothing if it is."""
+async def probe(
+    backend: Backend, settings: HealthSettings, client: httpx.AsyncClient
+) -> str | None:
+    """Probe once.
+
+    Returns:
+        Why the backend is not well; empty if it is; None where this node has run out of
+        descriptors and cannot tell.
+    """
     if settings.path is None:
         try:
             sock = await connect_tcp(backend.address, timeout_s=settings.timeout_s)
         except UpstreamError as error:
-            return str(error)
+            return None if error.status == 503 else str(error)
         sock.close()
         return ""
     try:
@@ -110,8 +120,17 @@ async def probe(backend: Backend, settings: HealthSettings, client: httpx.AsyncC
             )
     except trio.TooSlowError:
         return f"no answer within {settings.timeout_s:g} s"
-    except httpx.HTTPError as error:
-        return str(error) or type(error).__name__
+    except (httpx.HTTPError, OSError) as error:
+        return None if _is_ours(error) else str(error) or type(error).__name__
     if not 200 <= response.status_code <= 399:
         return f"answered {response.status_code}"
     return ""
+
+
+def _is_ours(error: BaseException | None) -> bool:
+    """Whether it comes down to what this machine has run out of."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_ours, error.exceptions))
+    if isinstance(error, OSError) and error.errno in OUT_OF_RESOURCES:
+        return True
+    return error is not None and _is_ours(error.__cause__ or error.__context__)

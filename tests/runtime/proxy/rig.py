@@ -107,9 +107,9 @@ class Rig:
         sock = trio.socket.socket()
         if receive_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        await sock.connect((self.address.host, self.address.port))
         wire = Wire(trio.SocketStream(sock))
         self.clients.append(wire)
+        await sock.connect((self.address.host, self.address.port))
         return wire
 
     async def exchange(self, request: bytes) -> Wire:
