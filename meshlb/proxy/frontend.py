@@ -5,7 +5,6 @@ stops accepting for a moment and leaves the newcomers in the kernel's queue: a c
 is better off than one that is refused, and better than a node that falls over.
 """
 
-import errno
 import socket
 
 import structlog
@@ -17,7 +16,13 @@ from meshlb.core.http.request import RequestParser
 from meshlb.core.route import Decision
 from meshlb.errors import ListenError
 from meshlb.model import Address
-from meshlb.net.sockets import BACKLOG_CONNECTIONS, bind_tcp, describe, no_delay
+from meshlb.net.sockets import (
+    BACKLOG_CONNECTIONS,
+    OUT_OF_RESOURCES,
+    bind_tcp,
+    describe,
+    no_delay,
+)
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ListenerCounters, ProxyCounters
 from meshlb.proxy.downstream import Downstream
@@ -31,8 +36,6 @@ ACCEPTS_PER_EVENT_MAX = 64
 ACCEPT_PAUSE_S = 0.1
 RECHECK_S_MAX = 5.0
 """Connections are asked for their time-outs at least so often."""
-
-_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 log = structlog.get_logger()
 
@@ -94,6 +97,7 @@ class Frontend:
         self.draining = False
         self._settings = settings
         self._clients: set[Stream] = set()
+        self._tunnels_open = 0
         self._sock: socket.socket | None = None
         self._paused = False
         self._emptied = trio.Event()
@@ -128,7 +132,7 @@ class Frontend:
         for _ in range(ACCEPTS_PER_EVENT_MAX):
             if self._sock is None:
                 return
-            if len(self._clients) >= self._settings.max_connections:
+            if self._is_full():
                 self._pause("the limit of connections is reached")
                 return
             try:
@@ -136,7 +140,7 @@ class Frontend:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _OUT_OF_RESOURCES:
+                if error.errno in OUT_OF_RESOURCES:
                     self._pause("the node is out of descriptors or memory")
                     return
                 continue
@@ -160,6 +164,9 @@ class Frontend:
         self._clients.add(stream)
         self.tally.connections = len(self._clients)
 
+    def _is_full(self) -> bool:
+        return len(self._clients) + self._tunnels_open >= self._settings.max_connections
+
     def _pause(self, reason: str) -> None:
         """Stop accepting for a moment."""
         if not self._paused and self._sock is not None:
@@ -172,7 +179,7 @@ class Frontend:
     def check_deadline(self, now: float) -> float | None:
         """The end of a pause."""
         if self._sock is not None:
-            if len(self._clients) >= self._settings.max_connections:
+            if self._is_full():
                 return now + ACCEPT_PAUSE_S
             self.reactor.watch(self._sock.fileno(), READ)
         self._paused = False
@@ -194,8 +201,19 @@ class Frontend:
         self, client: Stream, upstream: Stream, backend: Backend, decision: Decision[Backend]
     ) -> None:
         """From here on the bytes of `client` and `upstream` are a tunnel's."""
-        self.tunnels.start(client, upstream, backend, decision, idle_s=self.timeouts.tunnel_idle_s)
+        self.tunnels.start(
+            client,
+            upstream,
+            backend,
+            decision,
+            idle_s=self.timeouts.tunnel_idle_s,
+            ended=self._tunnel_ended,
+        )
+        self._tunnels_open += 1
         self.forget(client)
+
+    def _tunnel_ended(self) -> None:
+        self._tunnels_open -= 1
 
     def forget(self, client: Stream) -> None:
         """The client's connection has ended, or is a tunnel's now."""

@@ -46,10 +46,12 @@ class Tunnels:
         decision: Decision[Backend],
         *,
         idle_s: float,
+        ended: Callable[[], None],
     ) -> None:
         """Make a tunnel of two streams, which are spent afterwards.
 
-        The backend's connection, which the caller has counted, is given back at the end.
+        The backend's connection, which the caller has counted, is given back at the end; then
+        `ended` is called.
         """
         rule = decision.rule
 
@@ -58,6 +60,7 @@ class Tunnels:
             self._open.discard(tunnel)
             if not self._open:
                 self._emptied.set()
+            ended()
 
         lease = Lease(
             idle_s=idle_s,
