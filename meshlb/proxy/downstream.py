@@ -339,7 +339,7 @@ class Downstream(Client):
             chunk, self._buffer = self._buffer, b""
             self._collect_head(chunk)
         if self.phase is HEAD and not self.closed:
-            if self._ended:
+            if self._ended or (self._frontend.draining and not self._buffer):
                 self.linger()
             else:
                 self.watch_reading(True)

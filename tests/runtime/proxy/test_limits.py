@@ -1,0 +1,267 @@
+"""The limit of connections, the end of descriptors, and drain."""
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from meshlb.proxy.prober import probe
+from tests.runtime.proxy.messages import get, head, ok
+from tests.runtime.proxy.rig import Rig, eventually, scripted
+from tests.runtime.proxy.test_upgrade import ACCEPTING, OPENING, tunnel
+from tests.runtime.proxy.wire import Wire
+
+BY_HEADER = '[[pool.app.sticky]]\nby = "header"\nname = "X-Key"'
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """No more than `count` descriptors can be opened in this process."""
+    lowest = os.dup(0)
+    os.close(lowest)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def exchanged(client: Wire, backend: Wire, *fields: bytes) -> None:
+    await client.say(get(b"/", *fields))
+    await backend.message()
+    await backend.say(ok(b"fine"))
+    assert (await client.message()).body == b"fine"
+
+
+async def test_clients_beyond_the_limit_wait_and_are_served_later(tmp_path):
+    async with scripted(tmp_path, listener="max_connections = 2") as rig:
+        rig.record()
+        first, second = await rig.exchange(get()), await rig.exchange(get())
+        for client in (first, second):
+            assert (await client.message()).status == 200
+        third, fourth = await rig.exchange(get()), await rig.exchange(get())
+        await third.silent()
+        assert rig.tally.connections == 2
+        assert rig.tally.pauses == 1
+        await first.close()
+        await second.close()
+        for client in (third, fourth):
+            assert (await client.message()).status == 200
+        assert rig.tally.accepted == 4
+
+
+async def test_tunnels_count_for_the_limit_of_connections(tmp_path):
+    async with scripted(tmp_path, listener="max_connections = 1") as rig:
+        client, backend = await tunnel(rig)
+        waiting = await rig.exchange(get())
+        await waiting.silent(0.2)
+        assert rig.tally.accepted == 1
+        await client.close()
+        await backend.close()
+        backend = await rig.accept()
+        await backend.message()
+        await backend.say(ok(b"at last"))
+        assert (await waiting.message()).body == b"at last"
+
+
+async def test_out_of_descriptors_newcomers_wait_and_those_connected_are_served(tmp_path):
+    async with scripted(tmp_path) as rig:
+        client = await rig.exchange(get())
+        backend = await rig.accept()
+        await backend.message()
+        await backend.say(ok())
+        await client.message()
+        sock = trio.socket.socket()
+        with descriptors_left(0):
+            await sock.connect((rig.address.host, rig.address.port))
+            newcomer = Wire(trio.SocketStream(sock))
+            rig.clients.append(newcomer)
+            await newcomer.say(get())
+            await newcomer.silent(0.2)
+            await exchanged(client, backend)
+        assert rig.tally.pauses >= 1
+        await backend.message()
+        await backend.say(ok(b"at last"))
+        assert (await newcomer.message()).body == b"at last"
+
+
+async def test_out_of_descriptors_no_backend_is_blamed_and_no_session_moves(tmp_path):
+    async with scripted(tmp_path, "s1", "s2", sticky=BY_HEADER) as rig:
+        client = await rig.client()
+        await rig.settled(clients=1, descriptors=1)
+        with descriptors_left(0):
+            await client.say(get(b"/", b"X-Key: k"))
+            answer = await client.message()
+        assert answer.status == 503
+        assert "retry-after" in answer
+        assert not any(claim.moved_from for claim in rig.table.claims)
+        assert rig.plane.counters.connect_failures == 0
+        again = await rig.exchange(get(b"/", b"X-Key: k"))
+        backend = await rig.accept("s1")
+        await backend.message()
+        await backend.say(ok())
+        assert (await again.message()).status == 200
+
+
+@pytest.mark.parametrize(
+    "health", ['interval = "10m"', 'path = "/healthz"\ninterval = "10m"\ntimeout = "50ms"']
+)
+async def test_out_of_descriptors_a_probe_says_nothing_of_the_backend(tmp_path, health):
+    async with scripted(tmp_path, health=health) as rig:
+        settings = rig.plane.pools["app"].settings.health
+        async with httpx.AsyncClient(trust_env=False) as client:
+            with descriptors_left(0):
+                assert await probe(rig.backend(), settings, client) is None
+            rig.origins["s1"].close()
+            assert await probe(rig.backend(), settings, client)
+
+
+async def drained(rig: Rig, timeout_s: float = 5) -> None:
+    with trio.fail_after(3):
+        await rig.plane.drain(timeout_s=timeout_s)
+
+
+async def test_drain_sends_idle_clients_away_at_once(tmp_path):
+    async with scripted(tmp_path) as rig:
+        fresh = await rig.client()
+        client = await rig.exchange(get())
+        backend = await rig.accept()
+        await backend.message()
+        await backend.say(ok())
+        await client.message()
+        await eventually(lambda: rig.tally.connections == 2)
+        await drained(rig)
+        await client.ended()
+        await fresh.ended()
+
+
+async def test_drain_refuses_newcomers(tmp_path):
+    async with scripted(tmp_path) as rig:
+        await drained(rig)
+        with pytest.raises(OSError, match="refused"):
+            await rig.client()
+
+
+async def test_drain_lets_a_request_end_and_says_that_it_was_the_last(tmp_path):
+    async with scripted(tmp_path) as rig:
+        client = await rig.exchange(get(b"/1") + get(b"/2"))
+        backend = await rig.accept()
+        await backend.message()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drained, rig)
+            await client.silent()
+            await backend.say(ok(b"one"))
+            response = await client.message()
+            assert (response.body, response["connection"]) == (b"one", b"close")
+            await client.ended()
+            await client.close()
+        await backend.silent(0.02)
+
+
+async def test_drain_lets_a_response_end_that_promised_more(tmp_path):
+    async with scripted(tmp_path) as rig:
+        client = await rig.exchange(get())
+        backend = await rig.accept()
+        await backend.message()
+        await backend.say(ok(b"whole")[:-3])
+        await client.until(b"wh")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drained, rig)
+            await client.silent()
+            await backend.say(b"ole")
+            await client.hear(b"ole")
+            await client.ended()
+            await client.close()
+
+
+async def test_drain_waits_for_a_client_that_is_still_reading(tmp_path):
+    body = b"x" * 3_000_000
+    async with scripted(tmp_path) as rig:
+        client = await rig.client(receive_bytes=4_096)
+        await client.say(get())
+        backend = await rig.accept()
+        await backend.message()
+        rig.nursery.start_soon(backend.say, ok(body))
+        await eventually(lambda: bool(rig.downstreams[0].backlog))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drained, rig)
+            assert (await client.message()).body == body
+            await client.ended()
+            await client.close()
+
+
+async def test_drain_answers_a_head_that_was_on_its_way(tmp_path):
+    async with scripted(tmp_path) as rig:
+        client = await rig.exchange(get()[:9])
+        await eventually(lambda: bool(rig.downstreams and rig.downstreams[0]._buffer))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drained, rig)
+            await client.silent(0.02)
+            await client.say(get()[9:])
+            backend = await rig.accept()
+            await backend.message()
+            await backend.say(ok(b"fine"))
+            assert (await client.message())["connection"] == b"close"
+            await client.close()
+
+
+async def test_drain_leaves_tunnels_their_time(tmp_path):
+    async with scripted(tmp_path) as rig:
+        client, backend = await tunnel(rig)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drained, rig)
+            await client.silent()
+            await client.say(b"last words")
+            await backend.hear(b"last words")
+            await client.close()
+            await backend.close()
+
+
+async def test_drain_waits_for_an_upgrade_in_progress_and_its_tunnel(tmp_path):
+    async with scripted(tmp_path) as rig:
+        client = await rig.exchange(OPENING)
+        backend = await rig.accept()
+        await backend.head()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drained, rig)
+            await client.silent()
+            await backend.say(ACCEPTING)
+            assert (await client.head()).status == 101
+            await client.say(b"hello")
+            await backend.hear(b"hello")
+            await client.silent()
+            await client.close()
+            await backend.close()
+
+
+async def test_drain_cuts_what_is_left_at_its_time_out(tmp_path):
+    async with scripted(tmp_path) as rig:
+        client, backend = await tunnel(rig)
+        waiting = await rig.exchange(get())
+        stuck = await rig.accept()
+        await stuck.message()
+        with capture_logs() as logs:
+            await drained(rig, timeout_s=0.1)
+        assert [(line["clients"], line["tunnels"]) for line in logs] == [(1, 1)]
+        for wire in (client, backend, waiting, stuck):
+            await wire.gone()
+        await rig.settled()
+
+
+async def test_the_end_of_the_data_plane_leaves_no_socket_open(tmp_path):
+    async with scripted(tmp_path) as rig:
+        client, backend = await tunnel(rig)
+        waiting = await rig.exchange(get())
+        idle = await rig.accept()
+        await idle.message()
+        partial = await rig.exchange(head(b"POST / HTTP/1.1", b"Host: shop", b"Content-Length: 9"))
+        rig.plane._close()
+        for wire in (client, backend, waiting, idle, partial):
+            await wire.gone()
+        rig.settled = trio.lowlevel.checkpoint
