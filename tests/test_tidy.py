@@ -40,8 +40,28 @@ EXPLAINED = re.compile(
 UNMIRRORED = {
     "meshlb/__main__.py": "tests/peers runs nodes through it",
     "meshlb/errors.py": "classes without behaviour",
+    "meshlb/cluster/drive.py": "tests/runtime/cluster and tests/sim/mesh drive it",
+    "meshlb/cluster/streams.py": "tests/runtime/cluster: links between real sockets",
+    "meshlb/cluster/turns.py": "tests/runtime/cluster and tests/sim/mesh drive it",
     "meshlb/core/balance/candidate.py": "an interface without behaviour",
+    "meshlb/core/sticky/table.py": "an interface without behaviour",
     "meshlb/node.py": "tests/peers: it only wires what is tested apart",
+    "meshlb/node_view.py": "tests/peers ask it through the admin API",
+    **{
+        f"meshlb/proxy/{name}.py": "tests/runtime/proxy: seen from both ends of real sockets"
+        for name in (
+            "client",
+            "dispatcher",
+            "downstream",
+            "frontend",
+            "last_resort",
+            "passage",
+            "pool",
+            "prober",
+            "tunnels",
+            "upstream",
+        )
+    },
 }
 
 

@@ -62,7 +62,8 @@ class Watch:
         async with trio.open_nursery() as nursery:
             for node in self._nodes:
                 nursery.start_soon(look_at, node)
-        before, self.sights = self.sights, found
+        before = self.sights
+        self.sights = {node.name: found[node.name] for node in self._nodes}
         self._tell(before)
 
     @property
