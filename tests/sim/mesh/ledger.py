@@ -1,0 +1,152 @@
+"""What was confirmed to whom, who held it when, and which faults there were: the judge's books.
+
+Owns: the pins that clients were told of, the hosts that hold each on their disk, and the question
+whether a contradiction has a fault that explains it. Must not know: how nodes work.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from meshlb.core.sticky.pin import Pin
+from meshlb.model import NodeName, SessionKey
+from meshlb.wire.messages import PinRecord, Rank
+from tests.sim.mesh.mesh import SimMesh
+from tests.sim.mesh.process import Process
+
+Identity = tuple[int, int, int, str, str]
+"""Epoch, rank, stamp, claimer, backend."""
+
+SLOW_S = 0.3
+"""A way that is slower than this counts as cut: time-outs pass on it."""
+
+AFTERMATH_S = 12.0
+"""How long after a fault its effects may last: detection, silent streams, dialling again."""
+
+
+def identity(pin: Pin | PinRecord) -> Identity:
+    """What makes a pin this pin."""
+    return (pin.epoch, int(pin.rank), pin.stamp_ms, pin.claimer, pin.backend)
+
+
+@dataclass
+class Confirmed:
+    """A pin that a client was told of, agreed by a majority."""
+
+    pin: Pin
+    at: float
+    by: NodeName
+    until: float
+    """When it expires, in world time, by the latest use that any node wrote down."""
+
+
+@dataclass
+class Books:
+    """Of one run."""
+
+    mesh: SimMesh
+    confirmed: dict[SessionKey, dict[Identity, Confirmed]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    held: dict[tuple[SessionKey, Identity], set[tuple[NodeName, int]]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    """Hosts, and the generation of their disk, that have committed a pin."""
+    pairs: dict[tuple[SessionKey, Identity], tuple[NodeName, NodeName | None]] = field(
+        default_factory=dict
+    )
+    """Home and backup that agreed on a pin."""
+    explained: list[str] = field(default_factory=list)
+    """Contradictions that a double fault explains, and which."""
+
+    def committed(self, process: Process, records: dict[SessionKey, Pin]) -> None:
+        """`process` has these on its disk now."""
+        place = (process.name, process.disk.generation)
+        for key, pin in records.items():
+            self.held[key, identity(pin)].add(place)
+            known = self.confirmed[key].get(identity(pin))
+            if known is not None:
+                known.until = max(known.until, process.world_time(pin.expires_at))
+
+    def confirm(self, process: Process, key: SessionKey, pin: Pin) -> str:
+        """A client was told of `pin`; what contradicts that and has no explanation, or nothing."""
+        if pin.rank is not Rank.QUORATE or not pin.backend:
+            return ""
+        now = self.mesh.world.now
+        mine = identity(pin)
+        until = process.world_time(pin.expires_at)
+        known = self.confirmed[key].get(mine)
+        if known is not None:
+            known.until = max(known.until, until)
+            return ""
+        confirmed = Confirmed(pin, now, process.name, until)
+        others = [
+            other
+            for other in self.confirmed[key].values()
+            if other.pin.epoch == pin.epoch
+            and other.pin.backend != pin.backend
+            and other.until > now
+        ]
+        self.confirmed[key][mine] = confirmed
+        for other in others:
+            told = (
+                f"key {key[:3].hex()} epoch {pin.epoch}: {other.pin.backend} was confirmed at"
+                f" {other.at:.3f} by {other.by}, {pin.backend} at {now:.3f} by {process.name}"
+            )
+            fault = self.double_fault(key, other, confirmed)
+            if not fault:
+                return told
+            self.explained.append(f"{told}; {fault}")
+        return ""
+
+    # Explanations ------------------------------------------------------------------------
+
+    def double_fault(self, key: SessionKey, earlier: Confirmed, later: Confirmed) -> str:
+        """The faults that cut both holders of `earlier` from who confirmed `later`, by name."""
+        if self.mesh.plan.is_single:
+            return ""
+        home, backup = self.pairs.get((key, identity(earlier.pin)), (earlier.by, None))
+        judge, _ = self.pairs.get((key, identity(later.pin)), (later.by, None))
+        reasons = []
+        for holder in {home, backup} - {None}:
+            assert holder is not None
+            reason = self._cut_off(holder, judge, earlier.at - AFTERMATH_S, later.at)
+            if not reason:
+                return ""
+            reasons.append(reason)
+        return "double fault: " + " and ".join(sorted(reasons))
+
+    def _cut_off(self, holder: NodeName, judge: NodeName, since: float, until: float) -> str:
+        for fault in self.mesh.log:
+            if fault.at > until or fault.until + AFTERMATH_S < since:
+                continue
+            touches = {(holder, judge), (judge, holder)} & set(fault.ways)
+            if fault.kind in ("crash", "pause", "leave") and fault.host == holder != judge:
+                return f"{holder}: {fault}"
+            if fault.kind == "crash" and fault.host == holder and fault.is_disk_lost:
+                return f"{holder}: {fault}"
+            if fault.kind == "leap":
+                return f"{holder}: {fault}"
+            if fault.kind == "cut" and touches:
+                return f"{holder} not with {judge}: {fault}"
+            if fault.kind == "slow" and touches and fault.delay_s >= SLOW_S:
+                return f"{holder} not with {judge}: {fault}"
+        return ""
+
+    def losses_since(self, at: float, hosts: set[NodeName]) -> list[str]:
+        """The crashes among `hosts` since then."""
+        return [
+            str(fault)
+            for fault in self.mesh.log
+            if fault.kind in ("crash", "leave") and fault.host in hosts and fault.at >= at - 1.0
+        ]
+
+    def is_touched(self, name: NodeName, now: float) -> bool:
+        """Whether a fault has befallen a host of late, or befalls it now."""
+        for fault in self.mesh.log:
+            if fault.at > now or fault.until + AFTERMATH_S < now:
+                continue
+            if fault.kind in ("leap", "weather") or fault.host == name:
+                return True
+            if any(name in way for way in fault.ways):
+                return True
+        return False
