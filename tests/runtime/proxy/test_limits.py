@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 
 from meshlb.proxy.prober import probe
 from tests.runtime.proxy.messages import get, head, ok
-from tests.runtime.proxy.rig import Rig, eventually, scripted
+from tests.runtime.proxy.rig import Rig, eventually, running, scripted
 from tests.runtime.proxy.test_upgrade import ACCEPTING, OPENING, tunnel
-from tests.runtime.proxy.wire import Wire
+from tests.runtime.proxy.wire import Origin, Wire
 
 BY_HEADER = '[[pool.app.sticky]]\nby = "header"\nname = "X-Key"'
 
@@ -255,13 +255,15 @@ async def test_drain_cuts_what_is_left_at_its_time_out(tmp_path):
 
 
 async def test_the_end_of_the_data_plane_leaves_no_socket_open(tmp_path):
-    async with scripted(tmp_path) as rig:
+    origin = Origin()
+    async with running(tmp_path, {"s1": origin.port}) as rig:
+        rig.origins = {"s1": origin}
         client, backend = await tunnel(rig)
         waiting = await rig.exchange(get())
-        idle = await rig.accept()
-        await idle.message()
+        stuck = await rig.accept()
+        await stuck.message()
         partial = await rig.exchange(head(b"POST / HTTP/1.1", b"Host: shop", b"Content-Length: 9"))
-        rig.plane._close()
-        for wire in (client, backend, waiting, idle, partial):
-            await wire.gone()
-        rig.settled = trio.lowlevel.checkpoint
+    for wire in (client, backend, waiting, stuck, partial):
+        await wire.gone()
+        await wire.close()
+    origin.close()

@@ -134,7 +134,7 @@ async def test_a_download_that_stalls_at_the_backend_is_cut_with_a_reset(tmp_pat
 
 
 async def test_a_slow_download_that_makes_progress_is_not_cut(tmp_path):
-    body = b"x" * 3_000_000
+    body = b"x" * 1_500_000
     async with scripted(tmp_path, listener=SHORT_IDLE) as rig:
         for fields in ((), (b"Connection: close",)):
             client = await rig.client(receive_bytes=65_536)
