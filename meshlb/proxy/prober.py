@@ -54,20 +54,22 @@ class Prober:
         limits = httpx.Limits(max_keepalive_connections=0)
         async with (
             # Probes are plain HTTP; to load certificates would hold up the loop for 20 ms.
-            httpx.AsyncClient(limits=limits, trust_env=False, verify=False) as client,
+            httpx.AsyncHTTPTransport(limits=limits, trust_env=False, verify=False) as transport,
             trio.open_nursery() as nursery,
         ):
             for pool in self._pools:
                 for backend in pool.backends.values():
-                    nursery.start_soon(self._watch, pool, backend, client)
+                    nursery.start_soon(self._watch, pool, backend, transport)
 
-    async def _watch(self, pool: Pool, backend: Backend, client: httpx.AsyncClient) -> None:
+    async def _watch(
+        self, pool: Pool, backend: Backend, transport: httpx.AsyncHTTPTransport
+    ) -> None:
         settings = pool.settings.health
         health = Health(rise=settings.rise, fall=settings.fall)
         unprobed = True
         while True:
             self._doubted[backend] = doubted = trio.Event()
-            reason = await probe(backend, settings, client)
+            reason = await probe(backend, settings, transport)
             if reason is None:
                 await trio.sleep(settings.interval_s)
                 continue
@@ -97,9 +99,9 @@ class Prober:
 
 
 async def probe(
-    backend: Backend, settings: HealthSettings, client: httpx.AsyncClient
+    backend: Backend, settings: HealthSettings, transport: httpx.AsyncHTTPTransport
 ) -> str | None:
-    """Probe once.
+    """Probe once. A transport has no memory: cookies are forgotten, redirects are not followed.
 
     Returns:
         Why the backend is not well; empty if it is; None where this node has run out of
@@ -112,13 +114,15 @@ async def probe(
             return None if error.status == 503 else str(error)
         sock.close()
         return ""
+    request = httpx.Request(
+        "GET",
+        f"http://{backend.address}{settings.path}",
+        headers={"User-Agent": "meshlb", "Connection": "close"},
+    )
     try:
         with trio.fail_after(settings.timeout_s):
-            response = await client.get(
-                f"http://{backend.address}{settings.path}",
-                timeout=None,
-                headers={"User-Agent": "meshlb", "Connection": "close"},
-            )
+            response = await transport.handle_async_request(request)
+            await response.aclose()
     except trio.TooSlowError:
         return f"no answer within {settings.timeout_s:g} s"
     except (httpx.HTTPError, OSError) as error:

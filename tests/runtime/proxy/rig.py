@@ -84,10 +84,13 @@ class DictTable:
 class Rig:
     """A running data plane; `address` is its first listener's."""
 
-    def __init__(self, plane: DataPlane, table: DictTable, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, plane: DataPlane, table: DictTable, nursery: trio.Nursery, may_listen: trio.Event
+    ) -> None:
         self.plane = plane
         self.table = table
         self.nursery = nursery
+        self.may_listen = may_listen
         self.origins: dict[str, Origin] = {}
         self.clients: list[Wire] = []
 
@@ -146,7 +149,8 @@ class Rig:
 
     @property
     def _listening(self) -> list[object]:
-        return [f for f in self.plane._frontends if f._sock is not None]
+        registered = self.plane._reactor._handlers
+        return [f for f in self.plane._frontends if f._sock and f._sock.fileno() in registered]
 
     async def settled(self, **expected: int) -> None:
         """Wait until exactly `expected` is in use; names are those of `in_use`."""
@@ -173,7 +177,6 @@ async def running(
     listener: str = "",
     pool: str = "",
     sticky: str = "",
-    backend: str = "",
     health: str = 'interval = "10m"',
     protocol: str = "http",
     may_listen: bool = True,
@@ -190,7 +193,6 @@ async def running(
     ]
     for name, port in backends.items():
         lines.append(f'[[pool.app.backend]]\nname = "{name}"\naddress = "127.0.0.1:{port}"')
-        lines.append(backend)
     path = directory / "rig.toml"
     path.write_text("\n".join(lines))
     table = DictTable()
@@ -213,18 +215,18 @@ async def running(
         if may_listen:
             await plane.accepting.wait()
         with trio.fail_after(TEST_S_MAX):
-            yield Rig(plane, table, nursery)
+            yield Rig(plane, table, nursery, gate)
         nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def scripted(
-    directory: Path, *names: str, protocol: str = "http", **settings: str
+    directory: Path, *names: str, may_listen: bool = True, **settings: str
 ) -> AsyncIterator[Rig]:
     """A data plane before backends that the test plays; nothing may be left when it ends."""
     origins = {name: Origin() for name in names or ("s1",)}
     ports = {name: origin.port for name, origin in origins.items()}
-    async with running(directory, ports, protocol=protocol, **settings) as rig:
+    async with running(directory, ports, may_listen=may_listen, **settings) as rig:
         rig.origins = origins
         try:
             yield rig

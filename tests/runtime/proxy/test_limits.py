@@ -115,11 +115,11 @@ async def test_out_of_descriptors_no_backend_is_blamed_and_no_session_moves(tmp_
 async def test_out_of_descriptors_a_probe_says_nothing_of_the_backend(tmp_path, health):
     async with scripted(tmp_path, health=health) as rig:
         settings = rig.plane.pools["app"].settings.health
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncHTTPTransport(verify=False) as transport:
             with descriptors_left(0):
-                assert await probe(rig.backend(), settings, client) is None
+                assert await probe(rig.backend(), settings, transport) is None
             rig.origins["s1"].close()
-            assert await probe(rig.backend(), settings, client)
+            assert await probe(rig.backend(), settings, transport)
 
 
 async def drained(rig: Rig, timeout_s: float = 5) -> None:

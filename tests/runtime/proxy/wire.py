@@ -203,11 +203,16 @@ class Origin:
     """A backend that a test plays by hand: `accept` gives the connections, in their order."""
 
     def __init__(self) -> None:
-        listening = socket.create_server(("127.0.0.1", 0))
-        listening.setblocking(False)
-        self.port: int = listening.getsockname()[1]
-        self._listening = trio.socket.from_stdlib_socket(listening)
+        self.port = 0
         self.wires: list[Wire] = []
+        self.open()
+
+    def open(self) -> None:
+        """Listen, again on the same port."""
+        listening = socket.create_server(("127.0.0.1", self.port))
+        listening.setblocking(False)
+        self.port = listening.getsockname()[1]
+        self._listening = trio.socket.from_stdlib_socket(listening)
 
     async def accept(self, *, talks: bool = True) -> Wire:
         """The next connection; of those that `talk` first, which leaves out health probes."""
