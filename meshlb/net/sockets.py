@@ -55,7 +55,10 @@ def bind_udp(address: Address) -> socket.socket:
 
 
 def _bind(address: Address, kind: socket.SocketKind) -> socket.socket:
-    sock = socket.socket(family_of(address), kind)
+    try:
+        sock = socket.socket(family_of(address), kind)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address}: {describe(error)}") from error
     try:
         sock.setblocking(False)
         if kind is socket.SOCK_STREAM:

@@ -1,35 +1,18 @@
 """The limit of connections, the end of descriptors, and drain."""
 
-import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import httpx
 import pytest
 import trio
 from structlog.testing import capture_logs
 
 from meshlb.proxy.prober import probe
+from tests.descriptors import descriptors_left
 from tests.runtime.proxy.messages import get, head, ok
 from tests.runtime.proxy.rig import Rig, eventually, running, scripted
 from tests.runtime.proxy.test_upgrade import ACCEPTING, OPENING, tunnel
 from tests.runtime.proxy.wire import Origin, Wire
 
 BY_HEADER = '[[pool.app.sticky]]\nby = "header"\nname = "X-Key"'
-
-
-@contextmanager
-def descriptors_left(count: int) -> Iterator[None]:
-    """No more than `count` descriptors can be opened in this process."""
-    lowest = os.dup(0)
-    os.close(lowest)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def exchanged(client: Wire, backend: Wire, *fields: bytes) -> None:
