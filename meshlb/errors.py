@@ -3,6 +3,7 @@
 MeshlbError
 ├── ConfigError          the operator's configuration file or command line
 ├── StoreError           the disk, or a damaged store
+├── KeyOrderError        the operator's order about the cluster's secrets  (has a code)
 ├── ListenError          an address that cannot be bound
 ├── DownstreamError      the client: bad syntax, limits, time-outs        (has an HTTP status)
 ├── UpstreamError        the backend: refused, reset, invalid or late     (has an HTTP status)
@@ -27,6 +28,17 @@ class ConfigError(MeshlbError):
 
 class StoreError(MeshlbError):
     """The store cannot be opened or written; nothing was changed."""
+
+
+class KeyOrderError(MeshlbError):
+    """The operator's order would cut members off, or names no known secret; nothing changed.
+
+    `code` is a constant word for programs.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ListenError(MeshlbError):

@@ -18,6 +18,19 @@ SessionKey = NewType("SessionKey", bytes)
 
 SESSION_KEY_BYTES = 16
 
+KeyId = NewType("KeyId", bytes)
+"""4 bytes that name a cluster secret without telling it."""
+
+ClusterSecret = NewType("ClusterSecret", bytes)
+"""32 random bytes that all members share. Never logged, shown or sent unsealed."""
+
+HashKey = NewType("HashKey", bytes)
+"""32 bytes that key the hash of session keys; the same on all nodes."""
+
+KEY_ID_BYTES = 4
+CLUSTER_SECRET_BYTES = 32
+HASH_KEY_BYTES = 32
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:

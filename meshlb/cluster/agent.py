@@ -20,10 +20,12 @@ from meshlb.cluster import joining
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
 from meshlb.cluster.joining import Situation, gap_filler
+from meshlb.cluster.keys import ClusterKeys
 from meshlb.cluster.link import Link
 from meshlb.cluster.links import Links
 from meshlb.cluster.overrides import Overrides
 from meshlb.cluster.refusals import RefusalLog
+from meshlb.cluster.renewal import Renewal
 from meshlb.cluster.turns import PinWord, Turns
 from meshlb.core.sticky import events as pins
 from meshlb.core.swim import events as swim
@@ -32,7 +34,15 @@ from meshlb.core.swim.membership import Membership
 from meshlb.model import Address, BootId, MemberState, NodeName
 from meshlb.wire.codec import encode_message
 from meshlb.wire.handshake import Identity, Refusal
-from meshlb.wire.messages import Ack, BackendOverride, MemberUpdate, Message, Ping, PushPull
+from meshlb.wire.messages import (
+    Ack,
+    BackendOverride,
+    KeyringState,
+    MemberUpdate,
+    Message,
+    Ping,
+    PushPull,
+)
 
 LAG_TOLD_S: Final = 0.01
 """Lag below this is the ordinary jitter of an event loop."""
@@ -64,8 +74,13 @@ class Agent:
         refusals: RefusalLog,
         seeds: Iterable[Address],
         now: Callable[[], float],
+        keys: ClusterKeys | None = None,
     ) -> None:
-        """Wire; `now` reads monotonic seconds."""
+        """Wire.
+
+        `now` reads monotonic seconds; `keys` is None where the secrets never change, as in the
+        simulator.
+        """
         self._me = me
         self._membership = membership
         self._turns = turns
@@ -77,11 +92,13 @@ class Agent:
         self._untried = set(seeds) - {me.address}
         self._refused = ""
         self._now = now
+        self._keys = keys
         self._started_at = now()
         self._links: Links | None = None
         self._on_hurry: Callable[[], None] = lambda: None
         self._sleeps_until = -math.inf
         self._dials: dict[NodeName, tuple[float, float]] = {}
+        self._renewal = None if keys is None else Renewal(me.name, keys)
         self.reason = "starting"
         """What this node still lacks to be in sync; empty once it is."""
 
@@ -97,6 +114,8 @@ class Agent:
         """Take part from now on; `on_hurry`: `next_deadline` is earlier than when last asked."""
         self._links = links
         self._on_hurry = on_hurry
+        if self._keys is not None:
+            self._keys.begin(self._keys_changed)
 
     def next_deadline(self) -> float:
         """When `handle_timer` has something to do; infinity for never."""
@@ -124,6 +143,8 @@ class Agent:
         for member in self._membership.members():
             if member.is_live:
                 self._ensure_link(member, now)
+        if self._renewal is not None:
+            self._renewal.step(self.links, now)
         self._consider()
 
     # Membership --------------------------------------------------------------------------
@@ -224,6 +245,8 @@ class Agent:
         self._refused = ""
         self._port.introduce(link.name, link.peer.boot_id)
         self._receive(swim.StreamOpened(link.name))
+        if self._keys is not None:
+            link.send(encode_message(self._keys.state()))
         self._turns.opened(link.name)
         for word in self._overrides.all():
             link.send(encode_message(word))
@@ -259,6 +282,8 @@ class Agent:
         for message in messages:
             if isinstance(message, BackendOverride) and self._overrides.hear(message):
                 self._on_override(message)
+            elif isinstance(message, KeyringState) and self._keys is not None:
+                self._keys.hear(link.name, message)
         self._turns.hear(link.name, [word for word in messages if isinstance(word, PinWord)])
         self._consider()
 
@@ -286,6 +311,8 @@ class Agent:
             self.reason = verdict.reason
             if not verdict.reason:
                 _log.info("in sync", after_s=round(now - self._started_at, 3))
+                if self._keys is not None:
+                    self._keys.serve()
                 self._perform(self._membership.set_synced(now))
             pull_from = verdict.pull_from
         else:
@@ -295,10 +322,22 @@ class Agent:
         if pull_from is not None and replication.pulling_from is None:
             self._turns.pull(pull_from.name, is_synced=pull_from.synced)
 
+    # Secrets -----------------------------------------------------------------------------
+
+    def _keys_changed(self) -> None:
+        """Seal and open with what is held now, and tell everybody."""
+        assert self._keys is not None
+        self._port.use(self._keys.keyring)
+        self.links.use(self._keys.keyring)
+        self._tell(self._keys.state())
+
     # What the operator says --------------------------------------------------------------
 
     def tell(self, word: BackendOverride) -> None:
         """Send an override to everybody."""
+        self._tell(word)
+
+    def _tell(self, word: Message) -> None:
         encoded = encode_message(word)
         for link in self.links.all():
             link.send(encoded)

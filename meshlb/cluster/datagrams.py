@@ -19,7 +19,7 @@ from meshlb.model import Address, BootId, NodeName
 from meshlb.wire.codec import decode, encode_message, join
 from meshlb.wire.limits import DATAGRAM_BYTES_MAX, DATAGRAM_PLAIN_BYTES_MAX
 from meshlb.wire.messages import DATAGRAM_MESSAGES, Message
-from meshlb.wire.seal import DatagramError, DatagramOpener, DatagramSealer
+from meshlb.wire.seal import DatagramError, DatagramOpener, DatagramSealer, Keyring
 
 BURST_MAX: Final = 64
 """Datagrams read before other tasks get their turn."""
@@ -55,6 +55,11 @@ class DatagramPort:
     def introduce(self, name: NodeName, boot_id: BootId) -> None:
         """Accept what this start of a member sends."""
         self._opener.introduce(name, boot_id)
+
+    def use(self, keyring: Keyring) -> None:
+        """Seal with the first secret of `keyring` from now on, and open with all of them."""
+        self._sealer.use(keyring)
+        self._opener.use(keyring)
 
     def send(self, to: Address, messages: tuple[Message, ...]) -> None:
         """Send `messages`, in as many datagrams as they need."""

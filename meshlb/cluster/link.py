@@ -43,13 +43,14 @@ STALL_S: Final = 10.0
 
 CloseReason = Literal[
     "hung-up", "broken", "silent", "stalled", "outbox-full", "malformed", "replaced", "refused",
-    "gone", "shutdown",
+    "gone", "key-removed", "shutdown",
 ]  # fmt: skip
-"""Why a link ended. `gone`: the member is dead or has left."""
+"""Why a link ended. `gone`: the member is dead or has left. `key-removed`:
+the secret that authenticated the link is none of the cluster's any more."""
 
 CLOSE_REASONS: Final[tuple[CloseReason, ...]] = (
     "hung-up", "broken", "silent", "stalled", "outbox-full", "malformed", "replaced", "refused",
-    "gone", "shutdown",
+    "gone", "key-removed", "shutdown",
 )  # fmt: skip
 
 _ARRAY_HEADER_BYTES_MAX: Final = 5
@@ -83,6 +84,7 @@ class Link:
                 spares the writer's turn of the event loop in the usual case.
         """
         self.peer: Identity = established.peer
+        self.key_id = established.key_id
         self.dialled = dialled
         self.opened_at = now
         self.close_reason: CloseReason | None = None

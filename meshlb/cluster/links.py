@@ -10,7 +10,7 @@ Spec: protocol/spec/handshake.md.
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -113,6 +113,7 @@ class Links:
         self._by_name: dict[NodeName, Link] = {}
         self._half_open: dict[trio.CancelScope, None] = {}
         self._dialling: set[Address] = set()
+        self._renewing: dict[Address, Link] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(
@@ -131,6 +132,10 @@ class Links:
             )
             self._nursery.start_soon(serve)
             task_status.started()
+
+    def use(self, keyring: Keyring) -> None:
+        """Prove with `keyring` from now on; what is open stays open."""
+        self._credentials = replace(self._credentials, keyring=keyring)
 
     def to(self, name: NodeName) -> Link | None:
         """The open link to a member, or None."""
@@ -152,6 +157,11 @@ class Links:
         self._dialling.add(address)
         self._nursery.start_soon(self._dial, address)
 
+    def renew(self, link: Link) -> None:
+        """Try once to put a new link, under the secret in use now, in the place of `link`."""
+        self._renewing[link.peer.address] = link
+        self.dial(link.peer.address)
+
     # Opening -----------------------------------------------------------------------------
 
     async def _dial(self, address: Address) -> None:
@@ -161,6 +171,7 @@ class Links:
             greeting = None if stream is None else await self._greet(stream)
         finally:
             self._dialling.discard(address)
+            self._renewing.pop(address, None)
         if isinstance(greeting, RefusedByPeer | RefusedPeer):
             refusal = greeting.reason
             self._refusals.refused_by(address, refusal)
@@ -190,7 +201,12 @@ class Links:
     def _wanted(self, peer: Identity) -> Refusal | None:
         """An address may lead to a member that there is a link to already."""
         current = self._by_name.get(peer.name)
-        if current is not None and current.is_open and current.peer.boot_id == peer.boot_id:
+        if (
+            current is not None
+            and current.is_open
+            and current.peer.boot_id == peer.boot_id
+            and current not in self._renewing.values()
+        ):
             return Refusal.LINKED
         return self._events.admit(peer)
 
@@ -263,6 +279,9 @@ class Links:
     async def _run_link(
         self, stream: trio.SocketStream, established: Established, *, dialled: Address | None
     ) -> None:
+        if established.key_id not in self._credentials.keyring.key_ids:
+            await trio.aclose_forcefully(stream)  # removed while the handshake went on
+            return
         link = Link(
             stream,
             established,

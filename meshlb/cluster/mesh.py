@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -23,6 +24,7 @@ from meshlb.cluster.datagrams import DatagramPort
 from meshlb.cluster.discovery import RESOLVE_EVERY_S, resolve
 from meshlb.cluster.drive import drive
 from meshlb.cluster.history import Note
+from meshlb.cluster.keys import ClusterKeys
 from meshlb.cluster.links import Credentials, Links
 from meshlb.cluster.options import ClusterOptions
 from meshlb.cluster.overrides import Overrides
@@ -48,9 +50,10 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
+from meshlb.store.keyring import KeyringFile
 from meshlb.wire.handshake import Identity
 from meshlb.wire.messages import BackendOverride
-from meshlb.wire.seal import DatagramOpener, DatagramSealer, Keyring, cluster_label
+from meshlb.wire.seal import ClusterLabel, DatagramOpener, DatagramSealer, cluster_label
 
 FLUSH_S_MAX: Final = 1.0
 """How long a leaving node waits for its peers to have read its log and its farewell."""
@@ -83,7 +86,9 @@ class Mesh:
         *,
         cluster: ClusterOptions | None,
         store: TableStore,
+        data_dir: Path | None = None,
         on_override: Callable[[BackendOverride], None] = lambda word: None,
+        on_keys: Callable[[], None] = lambda: None,
     ) -> None:
         """Bind and wire.
 
@@ -91,10 +96,13 @@ class Mesh:
             name: this node's name.
             cluster: None for a node that stands alone.
             store: where this node's pins are; the caller closes it after `run`.
+            data_dir: where the cluster's secrets are kept; None: in memory only.
             on_override: told of each new word of an operator, here or at another node.
+            on_keys: called after each change of `keys`.
 
         Raises:
             ListenError: when the cluster address cannot be bound.
+            StoreError: when the kept secrets cannot be read.
         """
         self.name = name
         self.clock = TableClock()
@@ -121,14 +129,24 @@ class Mesh:
         self._bound: socket.socket | None = None
         self._listener: trio.SocketListener | None = None
         self._port: DatagramPort | None = None
+        self.keys: ClusterKeys | None = None
+        """The cluster's secrets; None for a node that stands alone."""
         if cluster is not None:
-            self._wire(cluster)
+            label = cluster_label(cluster.name)
+            self.keys = ClusterKeys(
+                name,
+                cluster.secrets,
+                file=KeyringFile(data_dir, label),
+                wall_ms=lambda: int(time.time() * 1000),
+                on_change=on_keys,
+            )
+            self._wire(cluster, self.keys, label)
 
-    def _wire(self, cluster: ClusterOptions) -> None:
+    def _wire(self, cluster: ClusterOptions, keys: ClusterKeys, label: ClusterLabel) -> None:
         bound, listener, address = open_ports(cluster.bind)
         self._bound, self._listener = bound, listener
         me = Identity(self.name, self._boot_id, cluster.advertise or address)
-        keyring, label = Keyring(cluster.secrets), cluster_label(cluster.name)
+        keyring = keys.keyring
         seeds = tuple(seed for seed in cluster.join if isinstance(seed, Address))
         refusals = RefusalLog(self.counters)
         self._membership = Membership(
@@ -158,6 +176,7 @@ class Mesh:
             refusals=refusals,
             seeds=seeds,
             now=trio.current_time,
+            keys=keys,
         )
         self._streams.links = Links(
             Credentials(me, keyring, label),

@@ -26,10 +26,16 @@ import msgpack
 
 from meshlb.errors import WireError
 from meshlb.model import (
+    CLUSTER_SECRET_BYTES,
+    HASH_KEY_BYTES,
+    KEY_ID_BYTES,
     SESSION_KEY_BYTES,
     Address,
     BackendName,
     BootId,
+    ClusterSecret,
+    HashKey,
+    KeyId,
     NodeName,
     PoolName,
     SessionKey,
@@ -37,6 +43,7 @@ from meshlb.model import (
 from meshlb.wire.limits import (
     ADDRESS_HOST_BYTES_MAX,
     ARRAY_ITEMS_MAX,
+    KEY_WORDS_MAX,
     MEMBERS_PER_MESSAGE_MAX,
     MESSAGE_BYTES_MAX,
     MESSAGES_PER_FRAME_MAX,
@@ -44,7 +51,7 @@ from meshlb.wire.limits import (
     PINS_PER_MESSAGE_MAX,
     VALUES_PER_FIELD_MAX,
 )
-from meshlb.wire.messages import TYPE_IDS, MemberUpdate, Message, PinRecord
+from meshlb.wire.messages import TYPE_IDS, KeyWord, MemberUpdate, Message, PinRecord
 
 Decoder = Callable[[Any], Any]
 """Turns what msgpack read into a field's value, or raises `WireError`."""
@@ -52,6 +59,7 @@ Decoder = Callable[[Any], Any]
 _COUNT_MAX: dict[object, int] = {
     MemberUpdate: MEMBERS_PER_MESSAGE_MAX,
     PinRecord: PINS_PER_MESSAGE_MAX,
+    KeyWord: KEY_WORDS_MAX,
 }
 _PORT_MAX = 65_535
 _NODE_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{NAME_BYTES_MAX}}}").fullmatch
@@ -100,13 +108,7 @@ def record_codec(cls: type[Any]) -> tuple[Callable[[Any], bytes], Callable[[byte
 
 def byte_string(name: Any, size_bytes: int) -> None:
     """Makes the NewType `name` a field type: exactly `size_bytes` bytes."""
-
-    def decode_bytes(value: Any) -> bytes:
-        if type(value) is not bytes or len(value) != size_bytes:
-            raise WireError(f"expected {size_bytes} bytes")
-        return value
-
-    _SCALARS[name] = decode_bytes
+    _SCALARS[name] = _exactly(size_bytes)
 
 
 # Reading -----------------------------------------------------------------------------------
@@ -168,10 +170,13 @@ def _pool_name(value: Any) -> str:
     return name
 
 
-def _session_key(value: Any) -> bytes:
-    if type(value) is not bytes or len(value) != SESSION_KEY_BYTES:
-        raise WireError("expected a session key")
-    return value
+def _exactly(size_bytes: int) -> Decoder:
+    def decode_bytes(value: Any) -> bytes:
+        if type(value) is not bytes or len(value) != size_bytes:
+            raise WireError(f"expected {size_bytes} bytes")
+        return value
+
+    return decode_bytes
 
 
 def _address(value: Any) -> Address:
@@ -196,7 +201,10 @@ _SCALARS: dict[Any, Decoder] = {
     NodeName: _node_name,
     PoolName: _pool_name,
     BackendName: _text,
-    SessionKey: _session_key,
+    SessionKey: _exactly(SESSION_KEY_BYTES),
+    KeyId: _exactly(KEY_ID_BYTES),
+    ClusterSecret: _exactly(CLUSTER_SECRET_BYTES),
+    HashKey: _exactly(HASH_KEY_BYTES),
     Address: _address,
 }
 

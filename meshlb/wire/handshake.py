@@ -29,16 +29,14 @@ from typing import NewType
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from meshlb.errors import WireError
-from meshlb.model import Address, BootId, NodeName
+from meshlb.model import Address, BootId, KeyId, NodeName
 from meshlb.wire.codec import byte_string, record_codec
 from meshlb.wire.limits import HANDSHAKE_FRAME_BYTES_MAX
 from meshlb.wire.seal import (
     CLUSTER_LABEL_BYTES,
-    KEY_ID_BYTES,
     ClusterLabel,
     FrameOpener,
     FrameSealer,
-    KeyId,
     Keyring,
     derive,
 )
@@ -51,7 +49,6 @@ Proof = NewType("Proof", bytes)
 EPHEMERAL_BYTES = 32
 PROOF_BYTES = 32
 
-byte_string(KeyId, KEY_ID_BYTES)
 byte_string(ClusterLabel, CLUSTER_LABEL_BYTES)
 byte_string(PublicKey, EPHEMERAL_BYTES)
 byte_string(Proof, PROOF_BYTES)
@@ -153,6 +150,8 @@ class Established:
 
     peer: Identity
     version: int
+    key_id: KeyId
+    """Of the secret that authenticated it."""
     sealer: FrameSealer
     opener: FrameOpener
     rest: bytes
@@ -179,22 +178,25 @@ Step = Send | Proven | Established | RefusedPeer | RefusedByPeer
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """What the key schedule yields, 32 bytes each."""
+    """What the key schedule yields from the secret of `key_id`, 32 bytes each."""
 
+    key_id: KeyId
     initiator_proof: bytes
     responder_proof: bytes
     to_responder: bytes
     to_initiator: bytes
 
 
-def _keys(secret: bytes, private: X25519PrivateKey, public: bytes, transcript: bytes) -> _Keys:
+def _keys(
+    key_id: KeyId, secret: bytes, private: X25519PrivateKey, public: bytes, transcript: bytes
+) -> _Keys:
     try:
         shared = private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
         raise WireError("a public key of low order") from error
     purpose = b"meshlb stream" + transcript
     okm = derive(shared, salt=secret, purpose=purpose, size_bytes=4 * 32)
-    return _Keys(okm[:32], okm[32:64], okm[64:96], okm[96:])
+    return _Keys(key_id, okm[:32], okm[32:64], okm[64:96], okm[96:])
 
 
 def _proof(key: bytes) -> bytes:
@@ -214,6 +216,8 @@ def refuse_frame(reason: Refusal) -> bytes:
 
 class _Side:
     """What both sides share: frames out of bytes, and a step per frame until the end."""
+
+    _version: int
 
     def __init__(
         self, me: Identity, *, keyring: Keyring, label: ClusterLabel, ephemeral: bytes
@@ -286,6 +290,12 @@ class _Side:
             return Refusal.SELF if peer.boot_id == self.me.boot_id else Refusal.NAME_TAKEN
         return None
 
+    def _established(self, keys: _Keys, outward: bytes, inward: bytes) -> Established:
+        assert self._peer is not None
+        sealer, opener = FrameSealer(outward), FrameOpener(inward)
+        rest = bytes(self._buffer)
+        return Established(self._peer, self._version, keys.key_id, sealer, opener, rest)
+
     def _step(self, kind: FrameKind, body: bytes) -> Step:
         raise WireError(f"{kind.name} is out of turn")
 
@@ -314,14 +324,8 @@ class Initiator(_Side):
             return self._welcomed(body)
         if kind is FrameKind.ACCEPT and self._has_confirmed and not body:
             assert self._keys is not None
-            assert self._peer is not None
-            sealer, opener = (
-                FrameSealer(self._keys.to_responder),
-                FrameOpener(self._keys.to_initiator),
-            )
-            return self._end(
-                Established(self._peer, self._version, sealer, opener, bytes(self._buffer))
-            )
+            keys = self._keys
+            return self._end(self._established(keys, keys.to_responder, keys.to_initiator))
         return super()._step(kind, body)
 
     def _welcomed(self, body: bytes) -> Step:
@@ -334,7 +338,7 @@ class Initiator(_Side):
         if (secret := self._keyring.secret(welcome.key_id)) is None:
             return self.refuse(Refusal.OTHER_SECRET)
         transcript = hashlib.sha256(self._hello + encoded).digest()
-        keys = _keys(secret, self._private, welcome.public_key, transcript)
+        keys = _keys(welcome.key_id, secret, self._private, welcome.public_key, transcript)
         if not hmac.compare_digest(proof, _proof(keys.responder_proof)):
             return self.refuse(Refusal.OTHER_SECRET)
         self._keys, self._version = keys, welcome.version
@@ -378,7 +382,7 @@ class Responder(_Side):
         assert secret is not None
         welcome = _pack_welcome(Welcome(version, key_id, self._label, self.me, self._public))
         transcript = hashlib.sha256(frame(FrameKind.HELLO, body) + welcome).digest()
-        self._keys = _keys(secret, self._private, hello.public_key, transcript)
+        self._keys = _keys(key_id, secret, self._private, hello.public_key, transcript)
         self._version = version
         return Send(frame(FrameKind.WELCOME, welcome + _proof(self._keys.responder_proof)))
 
@@ -386,9 +390,7 @@ class Responder(_Side):
         """Lets the proven peer in."""
         assert self._proven, "accept comes after Proven"
         assert self._keys is not None
-        assert self._peer is not None
         self._done = True
-        sealer, opener = FrameSealer(self._keys.to_initiator), FrameOpener(self._keys.to_responder)
-        return Send(frame(FrameKind.ACCEPT)), Established(
-            self._peer, self._version, sealer, opener, bytes(self._buffer)
-        )
+        keys = self._keys
+        established = self._established(keys, keys.to_initiator, keys.to_responder)
+        return Send(frame(FrameKind.ACCEPT)), established

@@ -48,7 +48,8 @@ ARRAY_ITEMS_MAX = max(MESSAGES_PER_FRAME_MAX, MEMBERS_PER_MESSAGE_MAX, PINS_PER_
 """What the msgpack reader allows any array to announce."""
 
 KEYRING_SECRETS_MAX = VALUES_PER_FIELD_MAX
-SECRET_BYTES = 32
+KEY_WORDS_MAX = 32
+"""Secrets that are remembered as removed; the oldest makes room."""
 
 REPLAY_WINDOW_BITS = 2_048
 """How far behind the newest datagram of a sender an older one may arrive."""

@@ -7,13 +7,16 @@ Spec: protocol/spec/messages.md.
 """
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshlb.model import (
     Address,
     BackendName,
     BackendState,
     BootId,
+    ClusterSecret,
+    HashKey,
+    KeyId,
     KeySource,
     MemberState,
     NodeName,
@@ -225,6 +228,43 @@ class BackendOverride:
     by: NodeName
 
 
+@dataclass(frozen=True, slots=True)
+class InstalledKey:
+    """An operator's word: every member holds this secret."""
+
+    secret: ClusterSecret = field(repr=False)
+    stamp_ms: int
+    by: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class KeyWord:
+    """An operator's word on the secret that `key_id` names; the greatest (stamp_ms, by) wins."""
+
+    key_id: KeyId
+    stamp_ms: int
+    by: NodeName
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringState:
+    """All that the sender knows of the cluster's secrets, and which of them it holds and uses.
+
+    The first message on a new stream, and sent again after each change. `held` and `sealing` are
+    about the sender alone; all else is merged by who hears it.
+    """
+
+    installed: tuple[InstalledKey, ...]
+    removed: tuple[KeyWord, ...]
+    use: KeyWord | None
+    """Which secret seals; nil where no operator has said so, and each node's first one does."""
+    held: tuple[KeyId, ...]
+    sealing: KeyId
+    hash_key: HashKey = field(repr=False)
+    hash_key_born_ms: int
+    """When a cluster first served under `hash_key`; 0 where none has yet. The oldest stays."""
+
+
 TYPE_IDS: dict[int, type] = {
     1: Ping,
     2: PingRequest,
@@ -242,6 +282,7 @@ TYPE_IDS: dict[int, type] = {
     23: PullChunk,
     24: ViewMark,
     25: BackendOverride,
+    26: KeyringState,
 }
 """The number that opens each message on the wire."""
 
@@ -262,6 +303,7 @@ Message = (
     | PullChunk
     | ViewMark
     | BackendOverride
+    | KeyringState
 )
 
 DATAGRAM_MESSAGES: frozenset[type] = frozenset({Ping, PingRequest, Ack, Nack, MemberUpdate})

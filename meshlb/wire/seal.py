@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from meshlb.errors import SealError
-from meshlb.model import BootId, NodeName
+from meshlb.model import CLUSTER_SECRET_BYTES, KEY_ID_BYTES, BootId, KeyId, NodeName
 from meshlb.wire.limits import (
     DATAGRAM_BYTES_MAX,
     FRAME_PLAIN_BYTES_MAX,
@@ -33,16 +33,11 @@ from meshlb.wire.limits import (
     REPLAY_SENDERS_MAX,
     REPLAY_WINDOW_BITS,
     SEAL_TAG_BYTES,
-    SECRET_BYTES,
 )
-
-KeyId = NewType("KeyId", bytes)
-"""4 bytes that name a secret without telling it."""
 
 ClusterLabel = NewType("ClusterLabel", bytes)
 """8 bytes that stand for the cluster's name."""
 
-KEY_ID_BYTES = 4
 CLUSTER_LABEL_BYTES = 8
 
 DATAGRAM_VERSION = 1
@@ -65,6 +60,11 @@ def derive(secret: bytes, *, salt: bytes, purpose: bytes, size_bytes: int) -> by
     return HKDF(algorithm=SHA256(), length=size_bytes, salt=salt, info=purpose).derive(secret)
 
 
+def key_id_of(secret: bytes) -> KeyId:
+    """The id that names `secret` without telling it."""
+    return KeyId(derive(secret, salt=b"", purpose=b"meshlb key id", size_bytes=KEY_ID_BYTES))
+
+
 @dataclass(frozen=True, slots=True)
 class Keyring:
     """The cluster's secrets: the first seals, all open."""
@@ -75,13 +75,9 @@ class Keyring:
     def __post_init__(self) -> None:
         if not 1 <= len(self.secrets) <= KEYRING_SECRETS_MAX:
             raise ValueError(f"a keyring holds 1 to {KEYRING_SECRETS_MAX} secrets")
-        if any(len(secret) != SECRET_BYTES for secret in self.secrets):
-            raise ValueError(f"a secret has {SECRET_BYTES} bytes")
-        key_ids = tuple(
-            KeyId(derive(secret, salt=b"", purpose=b"meshlb key id", size_bytes=KEY_ID_BYTES))
-            for secret in self.secrets
-        )
-        object.__setattr__(self, "key_ids", key_ids)
+        if any(len(secret) != CLUSTER_SECRET_BYTES for secret in self.secrets):
+            raise ValueError(f"a secret has {CLUSTER_SECRET_BYTES} bytes")
+        object.__setattr__(self, "key_ids", tuple(map(key_id_of, self.secrets)))
 
     def secret(self, key_id: bytes) -> bytes | None:
         """The secret that `key_id` names, or None where this keyring has none of that id."""

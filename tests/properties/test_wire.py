@@ -8,12 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlb.errors import SealError, WireError
-from meshlb.model import Address, BackendName, BootId, NodeName, PoolName, SessionKey
+from meshlb.model import (
+    Address,
+    BackendName,
+    BootId,
+    ClusterSecret,
+    HashKey,
+    KeyId,
+    NodeName,
+    PoolName,
+    SessionKey,
+)
 from meshlb.wire.codec import decode, encode
 from meshlb.wire.handshake import Identity, Initiator, Responder
 from meshlb.wire.limits import NAME_BYTES_MAX
 from meshlb.wire.messages import (
     TYPE_IDS,
+    InstalledKey,
+    KeyWord,
     MemberUpdate,
     Message,
     PinRecord,
@@ -38,6 +50,9 @@ scalars: dict[object, st.SearchStrategy[object]] = {
     PoolName: texts.filter(bool),
     BackendName: texts,
     SessionKey: st.binary(min_size=16, max_size=16),
+    KeyId: st.binary(min_size=4, max_size=4),
+    ClusterSecret: st.binary(min_size=32, max_size=32),
+    HashKey: st.binary(min_size=32, max_size=32),
     Address: st.builds(Address, st.ip_addresses().map(str), st.integers(0, 65_535)),
 }
 
@@ -49,6 +64,11 @@ def records(cls: type) -> st.SearchStrategy[object]:
 
 scalars[MemberUpdate] = records(MemberUpdate)
 scalars[PinRecord] = records(PinRecord)
+scalars[InstalledKey] = records(InstalledKey)
+scalars[KeyWord] = records(KeyWord)
+scalars[KeyWord | None] = st.none() | scalars[KeyWord]
+for _item in (InstalledKey, KeyWord, KeyId):
+    scalars[tuple[_item, ...]] = st.lists(scalars[_item], max_size=3).map(tuple)
 scalars[PinRecord | None] = st.none() | scalars[PinRecord]
 scalars[tuple[MemberUpdate, ...]] = st.lists(scalars[MemberUpdate], max_size=3).map(tuple)
 scalars[tuple[PinRecord, ...]] = st.lists(scalars[PinRecord], max_size=3).map(tuple)

@@ -13,6 +13,9 @@ from meshlb.model import (
     BackendName,
     BackendState,
     BootId,
+    ClusterSecret,
+    HashKey,
+    KeyId,
     KeySource,
     MemberState,
     NodeName,
@@ -24,6 +27,8 @@ from meshlb.wire.messages import (
     DATAGRAM_MESSAGES,
     STREAM_MESSAGES,
     TYPE_IDS,
+    InstalledKey,
+    KeyWord,
     MemberUpdate,
     PinRecord,
     Rank,
@@ -41,10 +46,13 @@ WIRE_TYPES: dict[object, str] = {
     PoolName: "name",
     BackendName: "name-or-empty",
     SessionKey: "session-key",
+    KeyId: "key-id",
+    ClusterSecret: "secret",
+    HashKey: "hash-key",
     Address: "address",
 }
 ENUMS: list[type[enum.Enum]] = [MemberState, Rank, Verdict, KeySource, BackendState]
-RECORDS = [MemberUpdate, PinRecord]
+RECORDS = [MemberUpdate, PinRecord, InstalledKey, KeyWord]
 
 
 def wire_type(hint: typing.Any) -> str:

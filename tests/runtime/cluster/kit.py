@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import trio
 
+from meshlb.cluster.keys import ClusterKeys
 from meshlb.cluster.mesh import Mesh
 from meshlb.cluster.options import ClusterOptions
 from meshlb.core.sticky.pin import Pin, Proposal
@@ -60,6 +62,7 @@ class Node:
         cluster: str = "shop",
         bind: Address = FREE,
         pins: dict[SessionKey, Pin] | None = None,
+        data_dir: Path | None = None,
     ) -> None:
         self.store = DictStore()
         self.store.pins.update(pins or {})
@@ -70,10 +73,16 @@ class Node:
                 name=cluster, bind=bind, join=tuple(join), secrets=secrets, timings=LOCAL
             ),
             store=self.store,
+            data_dir=data_dir,
             on_override=self.words.append,
         )
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
+
+    @property
+    def keys(self) -> ClusterKeys:
+        assert self.mesh.keys is not None
+        return self.mesh.keys
 
     @property
     def address(self) -> Address:

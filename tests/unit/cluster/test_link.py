@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from meshlb.cluster.link import OUTBOX_BYTES_LOW, OUTBOX_BYTES_MAX, QUIET_S, Link
-from meshlb.model import Address, BootId, NodeName
+from meshlb.model import Address, BootId, KeyId, NodeName
 from meshlb.wire.codec import decode, encode, encode_message
 from meshlb.wire.handshake import Established, Identity
 from meshlb.wire.limits import FRAME_PLAIN_BYTES_MAX
@@ -28,7 +28,7 @@ class Rig:
         self.takes_bytes = takes_bytes
         self.frames: list[tuple[Message, ...]] = []
         self.lows = 0
-        established = Established(PEER, 1, FrameSealer(OUT), FrameOpener(IN), rest)
+        established = Established(PEER, 1, KeyId(b"key1"), FrameSealer(OUT), FrameOpener(IN), rest)
         self.link = Link(ours, established, dialled=None, now=trio.current_time(), on_low=self._low)
 
     def _write_some(self, frame: bytes) -> int:
@@ -101,7 +101,7 @@ async def test_a_peer_that_trickles_bytes_of_a_frame_is_cut_off(autojump_clock: 
 async def test_a_peer_that_reads_nothing_is_cut_off(autojump_clock: object) -> None:
     ours, theirs = trio.testing.lockstep_stream_pair()
     rig = Rig()
-    established = Established(PEER, 1, FrameSealer(OUT), FrameOpener(IN), b"")
+    established = Established(PEER, 1, KeyId(b"key1"), FrameSealer(OUT), FrameOpener(IN), b"")
     link = Link(ours, established, dialled=None, now=0.0, on_low=lambda: None)
     async with trio.open_nursery() as nursery:
 
