@@ -83,6 +83,7 @@ class Node:
             store=store,
             on_override=self._apply,
         )
+        store.on_removed = self._mesh.removed
         self._plane = DataPlane(
             settings,
             self._mesh.table,

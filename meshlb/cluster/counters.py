@@ -34,6 +34,11 @@ class MeshCounters:
     pulls_started: int = 0
     pulls_served: int = 0
     pins_pulled: int = 0
+    digests_received: int = 0
+    comparisons: int = 0
+    """Of this node's table with a peer's, begun by this node."""
+    keys_repaired: int = 0
+    """Found different, and made alike, by those."""
     loop_lag_s: float = 0.0
     """How late the event loop's ticker last woke."""
     loop_lag_s_max: float = 0.0

@@ -31,6 +31,7 @@ from meshlb.cluster.overrides import Overrides
 from meshlb.cluster.pins import NoStreams, PinAgent
 from meshlb.cluster.ports import open_ports
 from meshlb.cluster.refusals import RefusalLog
+from meshlb.cluster.repair import Sync
 from meshlb.cluster.streams import LinkStreams
 from meshlb.cluster.table import MemberTable
 from meshlb.cluster.turns import TableStore
@@ -275,9 +276,17 @@ class Mesh:
         home, backup = self._homes.holders(key)
         return KeyStory(pin, home, backup, self._pins.turns.history.of(key))
 
+    def sync(self) -> dict[NodeName, Sync]:
+        """How this node's table and that of each linked peer compare, as of the last time."""
+        return self._pins.turns.repair.sync()
+
     def overrides(self) -> tuple[BackendOverride, ...]:
         """Every operator's word known here."""
         return self._overrides.all()
+
+    def removed(self, key: SessionKey, pin: Pin) -> None:
+        """The store has dropped a record."""
+        self._pins.turns.removed(key, pin)
 
     # What a node does --------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ All methods are synchronous and called within a turn of the agent, which commits
 Spec: protocol/spec/replication.md.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,7 +18,7 @@ from meshlb.cluster.counters import MeshCounters
 from meshlb.core.sticky.intake import Intake
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.pin import Pin, record_from_pin
-from meshlb.model import NodeName, SessionKey
+from meshlb.model import BootId, NodeName, SessionKey
 from meshlb.wire.limits import PINS_PER_MESSAGE_MAX
 from meshlb.wire.messages import (
     Delta,
@@ -189,6 +189,26 @@ class Replication:
                 if theirs.get(key) != (pin.epoch, pin.stamp_ms):
                     self._log.append(key, pin)
             after = page[-1][0]
+
+    # Positions ---------------------------------------------------------------------------
+
+    def positions(self) -> Mapping[NodeName, DeltaAck]:
+        """How far the log of each peer is merged here."""
+        return self._intake.positions()
+
+    def position(self, peer: NodeName) -> DeltaAck:
+        """How far the log of `peer` is merged here."""
+        return self._intake.position(peer)
+
+    def log_end(self, peer: NodeName) -> tuple[BootId, int] | None:
+        """Up to where this node's log has gone to `peer`; None before it said where it is."""
+        seq = self._log.sent_seq(peer)
+        return None if seq is None else (self._log.boot_id, seq)
+
+    def filled(self, peer: NodeName, boot_id: BootId, seq: int) -> None:
+        """What `peer` has logged up to `seq` is in the table: a comparison has brought it."""
+        self._intake.cover(peer, boot_id, seq)
+        self._to_ack.add(peer)
 
     # Pulling -----------------------------------------------------------------------------
 

@@ -13,12 +13,15 @@ Spec: protocol/spec/pins.md, protocol/spec/replication.md.
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.history import History
+from meshlb.cluster.repair import Repair, RepairWord
 from meshlb.cluster.replication import Carrier, PinReader, Replication
 from meshlb.core.sticky.claims import ClaimMachine
+from meshlb.core.sticky.digest import DigestedStore
 from meshlb.core.sticky.events import (
     ClaimDone,
     Effect,
@@ -36,8 +39,13 @@ from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.replica import PinStore
 from meshlb.model import NodeName, SessionKey
 from meshlb.wire.messages import (
+    BucketHashes,
+    BucketKeys,
+    BucketPins,
+    BucketsDiffering,
     Delta,
     DeltaAck,
+    Digest,
     PullChunk,
     PullRequest,
     ViewMark,
@@ -49,7 +57,7 @@ LATE_S: Final = 0.02
 GRACE_S_MAX: Final = 1.0
 """The longest time-outs are put off after that."""
 
-PinWord = PeerWord | DeltaAck | PullRequest
+PinWord = PeerWord | DeltaAck | PullRequest | RepairWord
 """The messages about pins."""
 
 
@@ -79,6 +87,7 @@ class Turns:
     Attributes:
         claims: the claim machine.
         replication: the log, and the pulls.
+        repair: what mends the rest.
         history: what happened to each key, for people.
     """
 
@@ -106,9 +115,18 @@ class Turns:
             on_work: called when a turn is due soon.
             on_done: told how a claim has ended, once that is committed.
         """
-        self.claims = ClaimMachine(name, store)
+        self._digested = DigestedStore(store)
+        self.claims = ClaimMachine(name, self._digested)
         self.history = History()
         self.replication = Replication(log, store, streams, counters)
+        self.repair = Repair(
+            me=name,
+            store=self._digested,
+            reader=store,
+            carrier=streams,
+            replication=self.replication,
+            counters=counters,
+        )
         self._name = name
         self._store = store
         self._streams = streams
@@ -133,6 +151,10 @@ class Turns:
         self._effects.append(Stored(key, pin))
         self._on_work()
 
+    def removed(self, key: SessionKey, pin: Pin) -> None:
+        """The store has dropped a record that was dead for long."""
+        self._digested.removed(key, pin)
+
     def wake(self) -> None:
         """There may be something to send."""
         self._on_work()
@@ -141,11 +163,13 @@ class Turns:
         """There is a new stream to `peer`."""
         self.receive(PeerConnected(peer))
         self.replication.opened(peer)
+        self.repair.opened(peer, self._now())
 
     def closed(self, peer: NodeName) -> None:
         """There is no stream to `peer` any more."""
         self.receive(PeerLost(peer))
         self.replication.closed(peer)
+        self.repair.closed(peer)
 
     def pull(self, peer: NodeName, *, is_synced: bool) -> None:
         """Ask `peer` for its table, unless a pull is under way."""
@@ -171,6 +195,12 @@ class Turns:
                 self._receive(PeerMessage(peer, message))
                 for name, mark in self.replication.chunk_merged(peer, message, self._now()):
                     self._receive(PeerMessage(name, mark))
+            case BucketPins():
+                living = tuple(record for record in message.pins if record.expires_in_ms)
+                self._receive(PeerMessage(peer, replace(message, pins=living)))
+                self.repair.hear(peer, message, self._now())
+            case Digest() | BucketHashes() | BucketsDiffering() | BucketKeys():
+                self.repair.hear(peer, message, self._now())
             case ViewMark() if self.replication.hold_back(peer, message):
                 """It comes back with the end of a pull."""
             case _:
@@ -185,6 +215,9 @@ class Turns:
 
     def next_deadline(self) -> float:
         """When a turn is due without anything happening, in table time; infinity for never."""
+        return min(self._claims_due(), self.repair.next_deadline())
+
+    def _claims_due(self) -> float:
         due = self.claims.next_deadline()
         return math.inf if due is None else max(due, self._grace_until)
 
@@ -201,12 +234,14 @@ class Turns:
     def take(self) -> None:
         """Take a turn."""
         now = self._now()
-        if self.next_deadline() <= now:
+        if self._claims_due() <= now:
             self._effects += self.claims.handle_timer(now)
         self.replication.give_up_stalled(now)
         self._emit(now)
         while self._effects:
             self._emit(now)
+        if self.repair.next_deadline() <= now:
+            self.repair.handle_timer(now)
         if self.replication.serve_pulls(table_now=now):
             self._on_work()
         self._streams.flush()

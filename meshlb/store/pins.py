@@ -14,7 +14,7 @@ One thread only; `sync` may be called in another one.
 
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ class LmdbPins:
     Attributes:
         degraded: why pins are not being written; None while all is well.
         forgotten: pins dropped from memory because they could not be written.
+        on_removed: told of each record that was dropped.
     """
 
     def __init__(self, data_dir: Path | None = None, *, map_bytes: int = MAP_BYTES_FIRST) -> None:
@@ -74,6 +75,7 @@ class LmdbPins:
         """
         self.degraded: str | None = None
         self.forgotten = 0
+        self.on_removed: Callable[[SessionKey, Pin], None] = lambda key, pin: None
         self._environment = Environment(data_dir, map_bytes=map_bytes)
         self._unwritten: dict[SessionKey, Pin] = {}
         self._hot = HotPins()
@@ -274,6 +276,7 @@ class LmdbPins:
             if pin.backend:
                 self._count(pin, -1)
             self.forgotten += 1
+            self.on_removed(key, pin)
 
     # Sweeping ----------------------------------------------------------------------------
 
@@ -288,7 +291,7 @@ class LmdbPins:
             return 0
         now_ms = round(now * MS_PER_S)
         gone_ms = round((now - LINGER_S_MAX) * MS_PER_S)
-        removed: list[SessionKey] = []
+        removed: dict[SessionKey, bytes] = {}
         retiring: list[tuple[SessionKey, bytes]] = []
         uncounted: list[Pin] = []
         values = list(self._values_after(self._swept, limit))
@@ -300,18 +303,18 @@ class LmdbPins:
                 break
             looked_at = key
             if not is_whole(value):
-                removed.append(SessionKey(key))
+                removed[SessionKey(key)] = value
                 continue
             expired_ms = expiry_ms(value)
             if expired_ms > now_ms:
                 continue
             if is_tombstone(value):
-                removed.append(SessionKey(key))
+                removed[SessionKey(key)] = value
                 continue
             if not is_retired(value) and (pin := self._unpack(value)) is not None:
                 uncounted.append(pin)
             if expired_ms <= gone_ms:
-                removed.append(SessionKey(key))
+                removed[SessionKey(key)] = value
             elif not is_retired(value):
                 retiring.append((SessionKey(key), retired(value)))
         if removed or retiring:
@@ -320,7 +323,7 @@ class LmdbPins:
 
     def _bury(
         self,
-        removed: list[SessionKey],
+        removed: dict[SessionKey, bytes],
         retiring: list[tuple[SessionKey, bytes]],
         uncounted: list[Pin],
     ) -> None:
@@ -340,6 +343,9 @@ class LmdbPins:
             return
         for key in (*removed, *(key for key, _ in retiring)):
             self._hot.drop(key)
+        for key, value in removed.items():
+            if (gone := self._unpack(value)) is not None:
+                self.on_removed(key, gone)
 
     # The end -----------------------------------------------------------------------------
 

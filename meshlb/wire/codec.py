@@ -43,15 +43,28 @@ from meshlb.model import (
 from meshlb.wire.limits import (
     ADDRESS_HOST_BYTES_MAX,
     ARRAY_ITEMS_MAX,
+    BUCKETS,
     KEY_WORDS_MAX,
+    KEYS_PER_MESSAGE_MAX,
     MEMBERS_PER_MESSAGE_MAX,
     MESSAGE_BYTES_MAX,
     MESSAGES_PER_FRAME_MAX,
     NAME_BYTES_MAX,
     PINS_PER_MESSAGE_MAX,
+    POSITIONS_PER_MESSAGE_MAX,
     VALUES_PER_FIELD_MAX,
 )
-from meshlb.wire.messages import TYPE_IDS, KeyWord, MemberUpdate, Message, PinRecord
+from meshlb.wire.messages import (
+    TYPE_IDS,
+    BucketNumber,
+    Hash64,
+    KeyHash,
+    KeyWord,
+    MemberUpdate,
+    Message,
+    PinRecord,
+    Position,
+)
 
 Decoder = Callable[[Any], Any]
 """Turns what msgpack read into a field's value, or raises `WireError`."""
@@ -60,6 +73,11 @@ _COUNT_MAX: dict[object, int] = {
     MemberUpdate: MEMBERS_PER_MESSAGE_MAX,
     PinRecord: PINS_PER_MESSAGE_MAX,
     KeyWord: KEY_WORDS_MAX,
+    Position: POSITIONS_PER_MESSAGE_MAX,
+    BucketNumber: BUCKETS,
+    Hash64: BUCKETS,
+    KeyHash: KEYS_PER_MESSAGE_MAX,
+    SessionKey: KEYS_PER_MESSAGE_MAX,
 }
 _PORT_MAX = 65_535
 _NODE_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{NAME_BYTES_MAX}}}").fullmatch
@@ -145,6 +163,12 @@ def _integer(value: Any) -> int:
     return value  # msgpack knows none above 2**64 - 1
 
 
+def _bucket_number(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < BUCKETS:
+        raise WireError("expected the number of a bucket")
+    return value
+
+
 def _boolean(value: Any) -> bool:
     if value is not True and value is not False:
         raise WireError("expected a boolean")
@@ -198,6 +222,8 @@ _SCALARS: dict[Any, Decoder] = {
     int: _integer,
     bool: _boolean,
     BootId: _integer,
+    Hash64: _integer,
+    BucketNumber: _bucket_number,
     NodeName: _node_name,
     PoolName: _pool_name,
     BackendName: _text,

@@ -41,10 +41,19 @@ MEMBERS_PER_MESSAGE_MAX = 512
 PINS_PER_MESSAGE_MAX = 512
 """At their longest, 512 pins take about 150 kB: they always fit a frame."""
 
+BUCKETS = 4_096
+"""Parts of the table that are compared by hash."""
+
+POSITIONS_PER_MESSAGE_MAX = 512
+KEYS_PER_MESSAGE_MAX = 512
+"""Keys of one BucketKeys or BucketPins."""
+
 VALUES_PER_FIELD_MAX = 8
 """Items of a field that holds several of anything else."""
 
-ARRAY_ITEMS_MAX = max(MESSAGES_PER_FRAME_MAX, MEMBERS_PER_MESSAGE_MAX, PINS_PER_MESSAGE_MAX)
+ARRAY_ITEMS_MAX = max(
+    MESSAGES_PER_FRAME_MAX, MEMBERS_PER_MESSAGE_MAX, PINS_PER_MESSAGE_MAX, BUCKETS
+)
 """What the msgpack reader allows any array to announce."""
 
 KEYRING_SECRETS_MAX = VALUES_PER_FIELD_MAX

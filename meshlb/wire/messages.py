@@ -8,6 +8,7 @@ Spec: protocol/spec/messages.md.
 
 import enum
 from dataclasses import dataclass, field
+from typing import NewType
 
 from meshlb.model import (
     Address,
@@ -217,6 +218,86 @@ class ViewMark:
     view_id: int
 
 
+BucketNumber = NewType("BucketNumber", int)
+"""The first 12 bits of the keys of one bucket, 0 to 4,095."""
+
+Hash64 = NewType("Hash64", int)
+"""Of one record, or the XOR of those of many; see protocol/spec/repair.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the sender has merged the log of `origin`."""
+
+    origin: NodeName
+    boot_id: BootId
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Where the sender's log ends, what it has merged of others' logs, and its table in a number.
+
+    All of its log up to `seq` went ahead on this stream. `positions` has those that are new since
+    the last Digest on it.
+    """
+
+    boot_id: BootId
+    seq: int
+    table: int | None
+    """The XOR of the hashes of all records; None until the sender has read its disk."""
+    positions: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BucketHashes:
+    """Compare your table with mine: the hashes of all 4,096 buckets, in order."""
+
+    request: int
+    hashes: tuple[Hash64, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BucketsDiffering:
+    """Buckets that differ, with the hashes of the answerer's live records in them."""
+
+    request: int
+    buckets: tuple[BucketNumber, ...]
+    hashes: tuple[Hash64, ...]
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHash:
+    """One live record, in short."""
+
+    key: SessionKey
+    hash: Hash64
+
+
+@dataclass(frozen=True, slots=True)
+class BucketKeys:
+    """All live records of the asker whose keys are from `first` to `final`."""
+
+    request: int
+    first: SessionKey
+    final: SessionKey
+    keys: tuple[KeyHash, ...]
+    last: bool
+    """Nothing more is to be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPins:
+    """What differs in the range of a BucketKeys: the answerer's pins, and the keys it lacks."""
+
+    request: int
+    pins: tuple[PinRecord, ...]
+    wanted: tuple[SessionKey, ...]
+    last: bool
+    """The range of the BucketKeys is done."""
+
+
 @dataclass(frozen=True, slots=True)
 class BackendOverride:
     """An operator's word on a backend, cluster-wide; the greatest (stamp_ms, by) wins."""
@@ -283,6 +364,11 @@ TYPE_IDS: dict[int, type] = {
     24: ViewMark,
     25: BackendOverride,
     26: KeyringState,
+    32: Digest,
+    33: BucketHashes,
+    34: BucketsDiffering,
+    35: BucketKeys,
+    36: BucketPins,
 }
 """The number that opens each message on the wire."""
 
@@ -304,6 +390,11 @@ Message = (
     | ViewMark
     | BackendOverride
     | KeyringState
+    | Digest
+    | BucketHashes
+    | BucketsDiffering
+    | BucketKeys
+    | BucketPins
 )
 
 DATAGRAM_MESSAGES: frozenset[type] = frozenset({Ping, PingRequest, Ack, Nack, MemberUpdate})

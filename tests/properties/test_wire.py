@@ -21,14 +21,18 @@ from meshlb.model import (
 )
 from meshlb.wire.codec import decode, encode
 from meshlb.wire.handshake import Identity, Initiator, Responder
-from meshlb.wire.limits import NAME_BYTES_MAX
+from meshlb.wire.limits import BUCKETS, NAME_BYTES_MAX
 from meshlb.wire.messages import (
     TYPE_IDS,
+    BucketNumber,
+    Hash64,
     InstalledKey,
+    KeyHash,
     KeyWord,
     MemberUpdate,
     Message,
     PinRecord,
+    Position,
 )
 from meshlb.wire.seal import (
     CLUSTER_LABEL_BYTES,
@@ -46,6 +50,9 @@ texts = st.text(st.characters(codec="utf-8"), max_size=NAME_BYTES_MAX // 4)
 scalars: dict[object, st.SearchStrategy[object]] = {
     int: numbers,
     BootId: numbers,
+    Hash64: numbers,
+    BucketNumber: st.integers(0, BUCKETS - 1),
+    int | None: st.none() | numbers,
     NodeName: node_names,
     PoolName: texts.filter(bool),
     BackendName: texts,
@@ -68,6 +75,10 @@ scalars[InstalledKey] = records(InstalledKey)
 scalars[KeyWord] = records(KeyWord)
 scalars[KeyWord | None] = st.none() | scalars[KeyWord]
 for _item in (InstalledKey, KeyWord, KeyId):
+    scalars[tuple[_item, ...]] = st.lists(scalars[_item], max_size=3).map(tuple)
+for _record in (Position, KeyHash):
+    scalars[_record] = records(_record)
+for _item in (Position, KeyHash, Hash64, BucketNumber, SessionKey):
     scalars[tuple[_item, ...]] = st.lists(scalars[_item], max_size=3).map(tuple)
 scalars[PinRecord | None] = st.none() | scalars[PinRecord]
 scalars[tuple[MemberUpdate, ...]] = st.lists(scalars[MemberUpdate], max_size=3).map(tuple)

@@ -8,12 +8,22 @@ from typing import Any, TypeVar
 
 import pytest
 
+from meshlb.core.sticky.digest import bucket_of, record_hash
+from meshlb.core.sticky.pin import Pin
 from meshlb.errors import WireError
-from meshlb.model import Address, BootId, NodeName
+from meshlb.model import (
+    Address,
+    BackendName,
+    BootId,
+    KeySource,
+    NodeName,
+    PoolName,
+    SessionKey,
+)
 from meshlb.wire import handshake
 from meshlb.wire.codec import decode, encode
 from meshlb.wire.handshake import Established, Identity, Initiator, Proven, Responder, Send
-from meshlb.wire.messages import TYPE_IDS
+from meshlb.wire.messages import TYPE_IDS, Rank
 from meshlb.wire.seal import (
     DatagramError,
     DatagramOpener,
@@ -75,6 +85,23 @@ def test_every_message_has_a_vector_and_malformed_ones_are_no_fewer() -> None:
     covered = {message["message"] for vector in MESSAGES["valid"] for message in vector["batch"]}
     assert covered == {cls.__name__ for cls in TYPE_IDS.values()}
     assert len(MESSAGES["malformed"]) >= len(MESSAGES["valid"])
+
+
+@pytest.mark.parametrize("vector", load("repair")["records"])
+def test_a_record_hashes_to_what_the_vector_says(vector: dict[str, Any]) -> None:
+    key = SessionKey(bytes.fromhex(vector["key"]))
+    pin = Pin(
+        PoolName(vector["pool"]),
+        BackendName(vector["backend"]),
+        KeySource(vector["by"]),
+        vector["epoch"],
+        Rank(vector["rank"]),
+        vector["stamp_ms"],
+        NodeName(vector["claimer"]),
+        expires_at=0.0,
+    )
+    assert record_hash(key, pin).to_bytes(8, "big").hex() == vector["hash"]
+    assert bucket_of(key) == vector["bucket"]
 
 
 def keyring() -> Keyring:

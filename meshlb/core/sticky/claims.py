@@ -35,6 +35,7 @@ from meshlb.core.sticky.stamps import StampClock
 from meshlb.core.sticky.standing import ClaimCounters, Standing
 from meshlb.model import NodeName
 from meshlb.wire.messages import (
+    BucketPins,
     Claim,
     ClaimAnswer,
     Delta,
@@ -136,7 +137,7 @@ class ClaimMachine:
             for record in message.pins:
                 self._backup.told(sender, record, now)
             self._merge(message.pins, now, out)
-        elif isinstance(message, PullChunk):
+        elif isinstance(message, PullChunk | BucketPins):
             self._merge(message.pins, now, out)
         else:
             self._mark(sender, message, now, out)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from meshlb.core.sticky.pin import ClaimOutcome, Pin, Proposal
 from meshlb.model import NodeName, SessionKey
 from meshlb.wire.messages import (
+    BucketPins,
     Claim,
     ClaimAnswer,
     Delta,
@@ -26,8 +27,10 @@ from meshlb.wire.messages import (
     ViewMark,
 )
 
-PeerWord = Claim | ClaimAnswer | Replicate | ReplicateAnswer | ViewMark | Delta | PullChunk
-"""The messages that the claim machine reads; the merge of deltas and pulls is its work too."""
+PeerWord = (
+    Claim | ClaimAnswer | Replicate | ReplicateAnswer | ViewMark | Delta | PullChunk | BucketPins
+)
+"""The messages that the claim machine reads; merging what they bring is its work too."""
 
 
 @dataclass(frozen=True, slots=True)

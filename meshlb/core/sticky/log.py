@@ -113,6 +113,11 @@ class ReplicationLog:
             reader.sent_seq = delta.upto_seq
         return delta
 
+    def sent_seq(self, peer: NodeName) -> int | None:
+        """How far the present stream of `peer` goes; None where it has not said where it is."""
+        reader = self._readers.get(peer)
+        return None if reader is None else reader.sent_seq
+
     def unread(self, peer: NodeName) -> int:
         """Numbers that `peer` has not acknowledged yet; everything where no stream is open."""
         reader = self._readers.get(peer)

@@ -10,6 +10,7 @@ import lmdb
 import pytest
 
 from meshlb.core.sticky.lifetime import LINGER_S_MAX
+from meshlb.core.sticky.pin import Pin
 from meshlb.errors import StoreError
 from meshlb.model import SessionKey
 from meshlb.store import LmdbPins
@@ -151,6 +152,18 @@ def test_a_tombstone_is_removed_when_its_grace_is_over(store: LmdbPins) -> None:
     assert store.sweep(NOW + 9) == 0
     assert store.sweep(NOW + 10) == 1
     assert store.get(a_key()) is None
+
+
+def test_the_sweep_tells_of_each_record_that_it_removes_and_of_no_other(store: LmdbPins) -> None:
+    told: dict[SessionKey, Pin] = {}
+    store.on_removed = told.__setitem__
+    store.put(a_key(1), a_pin(expires_at=NOW))
+    store.put(a_key(2), a_pin("", expires_at=NOW))
+    store.put(a_key(3), a_pin())
+    store.sweep(NOW)
+    assert told == {a_key(2): a_pin("", expires_at=NOW)}
+    store.sweep(NOW + LINGER_S_MAX)
+    assert set(told) == {a_key(1), a_key(2)}
 
 
 def test_a_sweep_goes_on_where_it_stopped_and_begins_anew_at_the_end(store: LmdbPins) -> None:

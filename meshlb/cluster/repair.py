@@ -1,0 +1,240 @@
+"""Finds what replication has missed: digests each second, and tables compared by hash.
+
+Owns when to send digests and with whom to compare, and what this node can say about each peer: in
+sync as of then, so many keys differ. How two tables are compared is `comparison`. Must not know
+sockets or members.
+
+All methods are called within a turn; all times are table time.
+
+Spec: protocol/spec/repair.md.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from meshlb.cluster.comparison import SCAN_PINS, Asked, Asker, Server
+from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.replication import Carrier, PinReader, Replication
+from meshlb.core.sticky.digest import DigestedStore
+from meshlb.core.sticky.vector import Vector
+from meshlb.model import BootId, NodeName
+from meshlb.wire.limits import POSITIONS_PER_MESSAGE_MAX
+from meshlb.wire.messages import (
+    BucketHashes,
+    BucketKeys,
+    BucketPins,
+    BucketsDiffering,
+    Digest,
+    Position,
+)
+
+DIGEST_EVERY_S: Final = 1.0
+DIGEST_PEERS_MAX: Final = 3
+"""Peers that get a digest each time, in turn."""
+
+COMPARE_EVERY_S: Final = 30.0
+"""How often this node compares its table with the peer that it knows the least about."""
+
+WORK_EVERY_S: Final = 0.005
+"""How often a comparison goes on while it is under way."""
+
+COUNT_EVERY_S: Final = 0.025
+"""How often a part of this node's own table is summed up after its start: nobody waits for it."""
+
+RepairWord = Digest | BucketHashes | BucketsDiffering | BucketKeys | BucketPins
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """How this node's table and a peer's compared the last time."""
+
+    as_of: float
+    """Table time."""
+    differing: int
+    """Keys; they have been mended since."""
+
+
+class Repair:
+    """One per node."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeName,
+        store: DigestedStore,
+        reader: PinReader,
+        carrier: Carrier,
+        replication: Replication,
+        counters: MeshCounters,
+    ) -> None:
+        self._me = me
+        self._buckets = store.buckets
+        self._reader = reader
+        self._carrier = carrier
+        self._replication = replication
+        self._counters = counters
+        self._vector = Vector()
+        self._asker = Asker(
+            store=store,
+            reader=reader,
+            carrier=carrier,
+            replication=replication,
+            counters=counters,
+            on_done=self._asked_all,
+        )
+        self._server = Server(store=store, reader=reader, carrier=carrier, on_done=self._served_all)
+        self._peers: dict[NodeName, dict[NodeName, Position]] = {}
+        """Linked peers, the next for a digest first, and what each was told of our positions."""
+        self._claimed: dict[NodeName, tuple[BootId, int]] = {}
+        """Where the log of each peer ends, by its latest digest."""
+        self._behind: set[NodeName] = set()
+        """Peers of whose logs this node has lost a part."""
+        self._alike: set[NodeName] = set()
+        """Peers whose latest digest has proved that the tables are alike."""
+        self._sync: dict[NodeName, Sync] = {}
+        self._digest_at = math.inf
+        self._compare_at = math.inf
+        self._work_at = math.inf
+
+    # Streams -----------------------------------------------------------------------------
+
+    def opened(self, peer: NodeName, now: float) -> None:
+        """There is a new stream to `peer`."""
+        self.closed(peer)
+        self._peers[peer] = {}
+        self._digest_at = min(self._digest_at, now + DIGEST_EVERY_S)
+        self._compare_at = min(self._compare_at, now + COMPARE_EVERY_S)
+
+    def closed(self, peer: NodeName) -> None:
+        """There is no stream to `peer` any more."""
+        self._peers.pop(peer, None)
+        self._claimed.pop(peer, None)
+        self._behind.discard(peer)
+        self._alike.discard(peer)
+        self._vector.forget(peer)
+        self._asker.closed(peer)
+        self._server.closed(peer)
+
+    def sync(self) -> dict[NodeName, Sync]:
+        """What is known of each linked peer that this node's table was compared with."""
+        return {peer: self._sync[peer] for peer in self._peers if peer in self._sync}
+
+    # Time --------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """When `handle_timer` has something to do; infinity while there are no peers."""
+        if not self._peers:
+            return math.inf
+        return min(self._digest_at, self._compare_at, self._work_at)
+
+    def handle_timer(self, now: float) -> None:
+        """Send digests, begin a comparison and go on with it, as is due."""
+        if now >= self._work_at:
+            self._work(now)
+        if now >= self._digest_at:
+            self._digest_at = now + DIGEST_EVERY_S
+            self._asker.give_up_stalled(now)
+            self._server.give_up_stalled(now)
+            for peer in list(self._peers)[:DIGEST_PEERS_MAX]:
+                self._send_digest(peer)
+            self._compare_where_behind(now)
+            if not self._buckets.is_whole:
+                self._work_at = min(self._work_at, now + COUNT_EVERY_S)
+        if now >= self._compare_at:
+            self._compare_at = now + COMPARE_EVERY_S
+            self._compare_with_the_least_known(now)
+
+    def _work(self, now: float) -> None:
+        """Do a bounded part of what is to do."""
+        self._work_at = math.inf
+        if not self._buckets.is_whole:
+            if self._replication.pulling_from is None:
+                self._buckets.count(self._reader.scan(self._buckets.covered, SCAN_PINS))
+            self._work_at = now + COUNT_EVERY_S
+            return
+        self._server.go_on(now)
+        self._asker.go_on(now)
+        if self._asker.is_busy or self._server.is_busy:
+            self._work_at = now + WORK_EVERY_S
+
+    # When to compare ---------------------------------------------------------------------
+
+    def _compare(self, peer: NodeName, now: float) -> None:
+        if self._asker.begin(peer, self._claimed.get(peer), self._vector.of(peer), now):
+            self._work_at = now
+
+    def _compare_where_behind(self, now: float) -> None:
+        peer = min(self._behind, default=None) or self._vector.ahead(
+            self._replication.positions(), linked=self._peers, me=self._me, now=now
+        )
+        if peer is not None:
+            self._compare(peer, now)
+
+    def _compare_with_the_least_known(self, now: float) -> None:
+        never = Sync(-math.inf, 0)
+        known = {peer: self._sync.get(peer, never) for peer in self._peers.keys() - self._alike}
+        if known:
+            self._compare(min(known, key=lambda peer: (known[peer].as_of, peer)), now)
+
+    def _asked_all(self, asked: Asked, now: float) -> None:
+        """What the peer had read before is covered now, by whatever way it came."""
+        self._sync[asked.peer] = Sync(now, asked.differing)
+        self._vector.cover(asked.vector)
+        if asked.claimed is not None:
+            self._replication.filled(asked.peer, *asked.claimed)
+            self._behind.discard(asked.peer)
+
+    def _served_all(self, peer: NodeName, differing: int, now: float) -> None:
+        self._sync[peer] = Sync(now, differing)
+
+    # Digests -----------------------------------------------------------------------------
+
+    def _send_digest(self, peer: NodeName) -> None:
+        told = self._peers.pop(peer)
+        self._peers[peer] = told  # to the end of the row
+        log_end = self._replication.log_end(peer)
+        if log_end is None:
+            return  # it has not said yet where it is
+        news = []
+        for origin, ack in self._replication.positions().items():
+            position = Position(origin, ack.boot_id, ack.seq)
+            if origin != peer and told.get(origin) != position:
+                news.append(position)
+        del news[POSITIONS_PER_MESSAGE_MAX:]
+        told.update((position.origin, position) for position in news)
+        total = self._buckets.total if self._buckets.is_whole else None
+        self._carrier.send(peer, Digest(*log_end, total, tuple(news)))
+
+    def _heard_digest(self, peer: NodeName, digest: Digest, now: float) -> None:
+        self._counters.digests_received += 1
+        self._vector.told(peer, digest.positions)
+        self._claimed[peer] = (digest.boot_id, digest.seq)
+        if self._buckets.is_whole and digest.table == self._buckets.total:
+            self._sync[peer] = Sync(now, 0)
+            self._alike.add(peer)
+        else:
+            self._alike.discard(peer)
+        read = self._replication.position(peer)
+        if digest.seq > (read.seq if read.boot_id == digest.boot_id else 0):
+            self._behind.add(peer)
+            self._compare(peer, now)
+        else:
+            self._behind.discard(peer)
+
+    # What peers say ----------------------------------------------------------------------
+
+    def hear(self, peer: NodeName, word: RepairWord, now: float) -> None:
+        """A word of a linked peer; the pins in it are merged already."""
+        if peer not in self._peers:
+            return
+        match word:
+            case Digest():
+                self._heard_digest(peer, word, now)
+            case BucketHashes():
+                self._server.begin(peer, word, now)
+                self._work_at = now
+            case BucketKeys():
+                self._server.answer(peer, word, now)
+            case BucketsDiffering() | BucketPins():
+                self._asker.hear(peer, word, now)

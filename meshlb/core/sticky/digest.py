@@ -1,0 +1,154 @@
+"""The table in 4,096 numbers: what two members compare to find the keys on which they differ.
+
+Owns the hash of a record and the sums of these hashes per bucket, kept up to date with each
+write. Must not know peers, nor how records are stored. A bucket is the range of the keys that
+begin with its 12 bits, and its sum the XOR of the hashes of all its records: the order in which
+they came does not matter, and taking one out is putting it in again.
+
+What a hash covers is what the merge decides by, and not the lifetime: a touch changes nothing.
+Expired pins and tombstones count for as long as they are in the table, which is a little longer
+here than there; so equal sums prove equal tables, and of differing buckets only the records that
+live are compared one by one (`live_hash`). What is dead here or there makes no difference.
+
+Spec: protocol/spec/repair.md.
+"""
+
+import hashlib
+import struct
+from array import array
+from collections.abc import Iterable
+
+from meshlb.core.sticky.merge import same_pin
+from meshlb.core.sticky.pin import Pin
+from meshlb.core.sticky.replica import PinStore
+from meshlb.model import SESSION_KEY_BYTES, SessionKey
+from meshlb.wire.limits import BUCKETS
+from meshlb.wire.messages import BucketNumber, Hash64
+
+HASH_BYTES = 8
+BUCKET_BITS = 12
+
+_PERSON = b"meshlb-bucket"
+_FIXED = struct.Struct(">16sQBQ")
+_SHIFT = 8 * SESSION_KEY_BYTES - BUCKET_BITS
+
+assert 1 << BUCKET_BITS == BUCKETS
+
+
+def bucket_of(key: SessionKey) -> BucketNumber:
+    """The bucket of a key."""
+    return BucketNumber(key[0] << 4 | key[1] >> 4)
+
+
+def bucket_range(bucket: BucketNumber) -> tuple[SessionKey, SessionKey]:
+    """The first and the last key that a bucket can have."""
+    first, behind = bucket << _SHIFT, (bucket + 1) << _SHIFT
+    return _key(first), _key(behind - 1)
+
+
+def before(key: SessionKey) -> SessionKey | None:
+    """The key right before `key`: what a scan that begins with `key` goes on after."""
+    number = int.from_bytes(key, "big")
+    return _key(number - 1) if number else None
+
+
+def _key(number: int) -> SessionKey:
+    return SessionKey(number.to_bytes(SESSION_KEY_BYTES, "big"))
+
+
+def record_hash(key: SessionKey, pin: Pin) -> Hash64:
+    """64 bits that differ wherever two records of a key differ in more than their lifetime."""
+    fixed = _FIXED.pack(key, pin.epoch, pin.rank, pin.stamp_ms)
+    named = f"{pin.backend}\0{pin.claimer}\0{pin.pool}\0{pin.by}".encode()
+    digest = hashlib.blake2b(fixed + named, digest_size=HASH_BYTES, person=_PERSON).digest()
+    return Hash64(int.from_bytes(digest, "big"))
+
+
+def live_hash(records: Iterable[tuple[SessionKey, Pin]], now: float) -> Hash64:
+    """The XOR of the hashes of the records that live at table time `now`, tombstones included."""
+    total = 0
+    for key, pin in records:
+        if pin.expires_at > now:
+            total ^= record_hash(key, pin)
+    return Hash64(total)
+
+
+class Buckets:
+    """The sums over a table. Until `is_whole`, they cover the keys up to the last `count`ed."""
+
+    __slots__ = ("_covered", "_sums", "_total", "is_whole")
+
+    def __init__(self) -> None:
+        """Of no key at all."""
+        self.is_whole = False
+        self._sums = array("Q", bytes(HASH_BYTES * BUCKETS))
+        self._total = 0
+        self._covered: SessionKey | None = None
+
+    @property
+    def total(self) -> Hash64:
+        """The whole table in one number."""
+        return Hash64(self._total)
+
+    @property
+    def covered(self) -> SessionKey | None:
+        """Where to go on counting what was in the table at the start; None: at its beginning."""
+        return self._covered
+
+    def sums(self) -> tuple[Hash64, ...]:
+        """The sum of each bucket, in order."""
+        return tuple(map(Hash64, self._sums))
+
+    def differing(self, theirs: Iterable[int]) -> list[BucketNumber]:
+        """The buckets whose sums are others than `theirs`."""
+        return [
+            BucketNumber(number)
+            for number, (mine, their) in enumerate(zip(self._sums, theirs, strict=True))
+            if mine != their
+        ]
+
+    def count(self, page: Iterable[tuple[SessionKey, Pin]]) -> None:
+        """Add the records that follow `covered` in the order of keys; an empty page: no more."""
+        key = None
+        for key, pin in page:
+            self._flip(key, pin)
+        if key is None:
+            self.is_whole = True
+        else:
+            self._covered = key
+
+    def replace(self, key: SessionKey, old: Pin | None, new: Pin | None) -> None:
+        """The record of `key` is now `new` instead of `old`; None stands for no record."""
+        if not self.is_whole and (self._covered is None or key > self._covered):
+            return  # `count` will come to it
+        if old is not None and new is not None and same_pin(old, new):
+            return
+        if old is not None:
+            self._flip(key, old)
+        if new is not None:
+            self._flip(key, new)
+
+    def _flip(self, key: SessionKey, pin: Pin) -> None:
+        changed = record_hash(key, pin)
+        self._sums[key[0] << 4 | key[1] >> 4] ^= changed
+        self._total ^= changed
+
+
+class DigestedStore:
+    """A store whose writes are followed in `buckets`. Implements `PinStore`."""
+
+    def __init__(self, store: PinStore) -> None:
+        """All writes of records go through here from now on, all removals to `removed`."""
+        self._store = store
+        self.buckets = Buckets()
+        self.get = store.get
+        """The record of `key`, whatever it is."""
+
+    def put(self, key: SessionKey, pin: Pin) -> None:
+        """Keep `pin` as the record of `key`."""
+        self.buckets.replace(key, self._store.get(key), pin)
+        self._store.put(key, pin)
+
+    def removed(self, key: SessionKey, pin: Pin) -> None:
+        """The store has dropped the record `pin` of `key`, because it was dead for long."""
+        self.buckets.replace(key, pin, None)

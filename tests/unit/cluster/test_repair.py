@@ -1,0 +1,335 @@
+"""Members in one thread whose streams are lists, so that a test can lose what it likes."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from meshlb.cluster.comparison import COMPARE_STALL_S, SCAN_PINS
+from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.repair import COMPARE_EVERY_S, DIGEST_EVERY_S, Sync
+from meshlb.cluster.turns import PinWord, Turns
+from meshlb.core.sticky.log import ReplicationLog
+from meshlb.core.sticky.merge import tombstone
+from meshlb.core.sticky.pin import MS_PER_S, Pin
+from meshlb.core.sticky.vector import LAG_S
+from meshlb.model import BackendName, BootId, NodeName, SessionKey
+from meshlb.wire.messages import (
+    BucketHashes,
+    BucketKeys,
+    BucketPins,
+    Delta,
+    Digest,
+    Message,
+)
+from tests.fakes.pins import NOW, DictStore, a_pin, a_proposal
+from tests.runtime.cluster.kit import key_of
+
+SECONDS_OF_A_TEST = 120.0
+
+Sent = TypeVar("Sent")
+
+
+class Store(DictStore):
+    def scan(self, after: SessionKey | None, limit: int) -> list[tuple[SessionKey, Pin]]:
+        keys = sorted(key for key in self if after is None or key > after)
+        return [(key, self[key]) for key in keys[:limit]]
+
+    def commit(self) -> None:
+        pass
+
+
+class Member:
+    """One end of every stream of the world."""
+
+    def __init__(self, world: "World", name: str, boot_id: int) -> None:
+        self.world = world
+        self.name = NodeName(name)
+        self.store = Store()
+        self.counters = MeshCounters()
+        self.has_room = True
+        self.turns = Turns(
+            name=self.name,
+            log=ReplicationLog(BootId(boot_id)),
+            store=self.store,
+            streams=self,
+            counters=self.counters,
+            now=lambda: world.now,
+            on_work=lambda: None,
+            on_done=lambda done: None,
+        )
+
+    def send(self, peer: NodeName, message: Message) -> None:
+        self.world.carry(self.name, peer, message)
+
+    def takes_more(self, peer: NodeName) -> bool:
+        return self.has_room
+
+    def peers(self) -> list[NodeName]:
+        return [peer for one, peer in self.world.links if one == self.name]
+
+    def flush(self) -> None:
+        pass
+
+    def plant(self, number: int, backend: str = "s1", ttl_s: float = 1_000.0) -> SessionKey:
+        key = key_of(number)
+        replica = self.turns.claims.replica
+        pin, _ = replica.plant(a_proposal(key, backend, ttl_s=ttl_s), epoch=0, now=self.world.now)
+        self.turns.stored(key, pin)
+        return key
+
+    def sync(self, peer: str) -> Sync | None:
+        return self.turns.repair.sync().get(NodeName(peer))
+
+
+class World:
+    def __init__(self, *names: str) -> None:
+        self.now = NOW
+        self.links: set[tuple[NodeName, NodeName]] = set()
+        self.wire: deque[tuple[NodeName, NodeName, Message]] = deque()
+        self.carried: list[Message] = []
+        self.loses: Callable[[Message], bool] = lambda message: False
+        self.members = {NodeName(n): Member(self, n, boot) for boot, n in enumerate(names, 1)}
+        for one in list(names):
+            for other in names:
+                if one < other:
+                    self.link(one, other)
+
+    def __getitem__(self, name: str) -> Member:
+        return self.members[NodeName(name)]
+
+    def carry(self, sender: NodeName, receiver: NodeName, message: Message) -> None:
+        self.carried.append(message)
+        if (sender, receiver) in self.links and not self.loses(message):
+            self.wire.append((sender, receiver, message))
+
+    def link(self, one: str, other: str) -> None:
+        a, b = NodeName(one), NodeName(other)
+        self.links |= {(a, b), (b, a)}
+        self[one].turns.opened(b)
+        self[other].turns.opened(a)
+
+    def cut(self, one: str, other: str) -> None:
+        a, b = NodeName(one), NodeName(other)
+        self.links -= {(a, b), (b, a)}
+        self[one].turns.closed(b)
+        self[other].turns.closed(a)
+
+    def settle(self) -> None:
+        """Deliver everything that is under way and what follows from it."""
+        for member in self.members.values():
+            member.turns.take()
+        while self.wire:
+            sender, receiver, message = self.wire.popleft()
+            if isinstance(message, PinWord):
+                self.members[receiver].turns.hear(sender, [message])
+
+    def run(self, seconds: float = 0.0, *, until: Callable[[], bool] = lambda: False) -> None:
+        end = self.now + (seconds or SECONDS_OF_A_TEST)
+        self.settle()
+        while self.now < end and not until():
+            due = min(member.turns.next_deadline() for member in self.members.values())
+            self.now = min(max(self.now, due), end)
+            self.settle()
+        assert seconds or until(), "it never came about"
+
+    def are_alike(self) -> bool:
+        tables = [
+            {key: replace(pin, expires_at=0.0) for key, pin in member.store.items()}
+            for member in self.members.values()
+        ]
+        return all(table == tables[0] for table in tables)
+
+    def sent(self, kind: type[Sent]) -> list[Sent]:
+        return [message for message in self.carried if isinstance(message, kind)]
+
+
+def test_tables_that_are_alike_prove_it_each_second_without_a_comparison() -> None:
+    world = World("a", "b")
+    for number in range(20):
+        world["a"].plant(number)
+    world.run(3.0)
+    for one, other in (("a", "b"), ("b", "a")):
+        sync = world[one].sync(other)
+        assert sync is not None
+        assert sync.differing == 0
+        assert sync.as_of > world.now - 2.0
+    world.run(2 * COMPARE_EVERY_S)
+    assert not world.sent(BucketHashes)
+
+
+def test_a_lost_delta_is_noticed_by_the_next_digest_and_mended() -> None:
+    world = World("a", "b")
+    world.run(2.0)
+    world.loses = lambda message: isinstance(message, Delta)
+    key = world["a"].plant(1)
+    world.settle()
+    assert key not in world["b"].store
+    world.loses = lambda message: False
+    began = world.now
+    world.run(until=world.are_alike)
+    assert world.now - began < 2.0
+    assert world["b"].counters.keys_repaired == 1
+    world.run(3.0)
+    sync = world["b"].sync("a")
+    assert sync is not None
+    assert sync.differing == 0
+    assert world["b"].counters.comparisons == 1, "once mended, it is no gap any more"
+
+
+def test_the_next_delta_after_a_comparison_opens_no_gap() -> None:
+    world = World("a", "b")
+    world.run(2.0)
+    world.loses = lambda message: isinstance(message, Delta)
+    world["a"].plant(1)
+    world.settle()
+    world.loses = lambda message: False
+    world.run(until=world.are_alike)
+    world["a"].plant(2)
+    world.run(until=world.are_alike)
+    assert not world["b"].turns.replication.gaps
+
+
+def test_what_differs_without_any_gap_is_found_by_the_buckets() -> None:
+    world = World("a", "b", "c")
+    for number in range(300):
+        world["a"].plant(number)
+    world.run(2.0)
+    a, b = world["a"], world["b"]
+    # A table that differs though every log was read: what a bug or a bad disk leaves behind.
+    for number in range(10):
+        pin = b.store[key_of(number)]
+        b.turns.removed(key_of(number), pin)
+        del b.store[key_of(number)]
+    changed = b.store[key_of(50)]
+    b.turns._digested.put(key_of(50), replace(changed, backend=BackendName("s9"), epoch=1))
+    a.turns.removed(key_of(60), a.store.pop(key_of(60)))
+    world.run(until=world.are_alike)
+    assert a.store[key_of(50)].backend == "s9"
+    assert len(world["c"].store) == 300
+    world.run(COMPARE_EVERY_S)
+    assert {
+        sync.differing for m in world.members.values() for sync in m.turns.repair.sync().values()
+    } == {0}
+
+
+def test_both_sides_of_a_comparison_count_the_keys_alike() -> None:
+    world = World("a", "b")
+    world.run(1.5)
+    world.loses = lambda message: isinstance(message, Delta | Digest)
+    for number in range(700):
+        world["a"].plant(number)
+    for number in range(600, 900):
+        world["b"].plant(number, "s2")
+    world.settle()
+    # One comparison alone: of two at a time, each may find the other's work done.
+    world.loses = lambda message: (
+        isinstance(message, Digest)
+        or (isinstance(message, BucketHashes) and message is not world.sent(BucketHashes)[0])
+    )
+    world.run(until=world.are_alike)
+    world.run(1.0)
+    counts = [s.differing for s in (world["a"].sync("b"), world["b"].sync("a")) if s is not None]
+    assert counts == [900, 900]
+
+
+def test_dead_records_make_no_difference_and_are_not_brought_back() -> None:
+    world = World("a", "b")
+    key = world["a"].plant(1, ttl_s=5.0)
+    gone = world["a"].plant(2, ttl_s=5.0)
+    kept = world["a"].plant(3)
+    world.run(8.0)
+    b = world["b"]
+    b.turns.removed(key, b.store.pop(key))  # one sweep was faster than the other
+    world["a"].turns.removed(gone, world["a"].store.pop(gone))
+    world.run(3 * COMPARE_EVERY_S)
+    assert world.sent(BucketHashes)
+    assert not any(answer.pins for answer in world.sent(BucketPins))
+    assert set(b.store) == {gone, kept}
+    sync = b.sync("a")
+    assert sync is not None
+    assert sync.differing == 0
+
+
+def test_a_record_without_time_left_in_an_answer_is_ignored() -> None:
+    world = World("a", "b")
+    world.run(2.0)
+    key = world["a"].plant(7)
+    world.settle()
+    (record,) = [r for m in world.sent(Delta) for r in m.pins if r.key == key]
+    dead = replace(record, key=key_of(8), expires_in_ms=0)
+    world["b"].turns.hear(NodeName("a"), [BucketPins(1, (dead,), (), last=True)])
+    assert key_of(8) not in world["b"].store
+
+
+def test_a_tombstone_in_its_grace_is_mended_like_a_pin() -> None:
+    world = World("a", "b")
+    key = world["a"].plant(1)
+    world.run(2.0)
+    world.loses = lambda message: isinstance(message, Delta)
+    stone = tombstone(
+        world["a"].store[key],
+        stamp_ms=int(world.now * MS_PER_S),
+        by=NodeName("a"),
+        now=world.now,
+    )
+    world["a"].turns._digested.put(key, stone)
+    world["a"].turns.stored(key, stone)
+    world.settle()
+    world.loses = lambda message: False
+    world.run(until=world.are_alike)
+    assert world["b"].store[key].is_tombstone
+
+
+def test_what_a_dead_origin_told_only_one_peer_reaches_the_others() -> None:
+    world = World("a", "b", "c")
+    world.run(2.0)
+    world.cut("a", "c")
+    key = world["a"].plant(1)
+    world.settle()
+    world.cut("a", "b")
+    assert (key in world["b"].store, key in world["c"].store) == (True, False)
+    del world.members[NodeName("a")]
+    began = world.now
+    world.run(until=world.are_alike)
+    assert world.now - began < LAG_S + 3 * DIGEST_EVERY_S
+    compared = world["c"].counters.comparisons
+    world.run(10.0)
+    assert world["c"].counters.comparisons == compared, "what was compared is covered"
+
+
+def test_a_comparison_waits_for_room_in_the_stream() -> None:
+    world = World("a", "b")
+    world.run(1.5)
+    world.loses = lambda message: isinstance(message, Delta)
+    for number in range(50):
+        world["a"].plant(number)
+    world.settle()
+    world.loses = lambda message: False
+    world["a"].has_room = world["b"].has_room = False
+    world.run(4.0)
+    assert world.sent(BucketHashes)
+    assert not world.sent(BucketKeys)
+    world["a"].has_room = world["b"].has_room = True
+    world.run(until=world.are_alike)
+
+
+def test_a_comparison_that_the_peer_does_not_answer_is_given_up_and_begun_again() -> None:
+    world = World("a", "b")
+    world.run(1.5)
+    world.loses = lambda message: isinstance(message, Delta | BucketKeys)
+    world["a"].plant(1)
+    world.run(3 * COMPARE_STALL_S)
+    assert world["b"].counters.comparisons >= 2
+    world.loses = lambda message: False
+    world.run(until=world.are_alike)
+
+
+def test_a_table_is_summed_up_in_the_background_and_nothing_is_compared_before() -> None:
+    world = World("a", "b")
+    pins = {key_of(number): a_pin(expires_at=NOW + 1_000) for number in range(3 * SCAN_PINS)}
+    world["a"].store.update(pins)
+    world.run(1.01)
+    assert not world["a"].turns._digested.buckets.is_whole
+    world.run(until=world.are_alike)
+    assert world["a"].turns._digested.buckets.is_whole
