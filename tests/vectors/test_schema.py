@@ -29,10 +29,12 @@ from meshlb.wire.messages import (
     TYPE_IDS,
     BucketNumber,
     Hash64,
+    KeyHash,
     InstalledKey,
     KeyWord,
     MemberUpdate,
     PinRecord,
+    Position,
     Rank,
     Verdict,
 )
@@ -56,7 +58,7 @@ WIRE_TYPES: dict[object, str] = {
     Address: "address",
 }
 ENUMS: list[type[enum.Enum]] = [MemberState, Rank, Verdict, KeySource, BackendState]
-RECORDS = [MemberUpdate, PinRecord, InstalledKey, KeyWord]
+RECORDS = [MemberUpdate, PinRecord, Position, KeyHash, InstalledKey, KeyWord]
 
 
 def wire_type(hint: typing.Any) -> str:
