@@ -22,6 +22,7 @@ from meshlb.admin.view import (
     PinView,
     PoolView,
     StatusView,
+    SyncView,
     unknown_backend,
     unknown_pool,
 )
@@ -75,6 +76,7 @@ class LiveNode:
             reason=reason,
             quorate=self._mesh.is_quorate,
             listeners={name: str(address) for name, address in self._plane.addresses.items()},
+            sync=self._sync(),
         )
 
     def ready(self) -> tuple[bool, str]:
@@ -90,6 +92,7 @@ class LiveNode:
 
     def members(self) -> tuple[MemberView, ...]:
         """All members in the view, by name."""
+        sync = self._sync()
         return tuple(
             MemberView(
                 name=member.name,
@@ -99,6 +102,7 @@ class LiveNode:
                 boot_id=f"{member.boot_id:016x}",
                 synced=member.synced,
                 is_self=member.name == self._mesh.name,
+                sync=sync.get(member.name),
             )
             for member in sorted(self._mesh.members(), key=lambda member: member.name)
         )
@@ -175,6 +179,7 @@ class LiveNode:
 
     def meters(self) -> Meters:
         """The counters as they stand."""
+        sync = self._sync()
         proxy, mesh, claims = self._plane.counters, self._mesh.counters, self._mesh.claim_counters
         return Meters(
             requests={
@@ -207,6 +212,9 @@ class LiveNode:
             loop_lag_s=mesh.loop_lag_s,
             datagrams_refused=dict(mesh.datagrams_refused),
             handshakes_refused=dict(mesh.handshakes_refused + mesh.handshakes_failed),
+            sync_differing={peer: known.differing_keys for peer, known in sync.items()},
+            sync_age_s={peer: known.age_s for peer, known in sync.items()},
+            keys_repaired=mesh.keys_repaired,
             malformed_requests=sum(t.malformed for t in proxy.listeners.values()),
         )
 
@@ -226,6 +234,13 @@ class LiveNode:
     async def leave(self) -> None:
         """Begin what SIGTERM begins."""
         self._leave()
+
+    def _sync(self) -> dict[str, SyncView]:
+        now = self._mesh.clock.now()
+        return {
+            peer: SyncView(age_s=max(0.0, now - sync.as_of), differing_keys=sync.differing)
+            for peer, sync in self._mesh.sync().items()
+        }
 
     def _members_by_state(self) -> dict[str, int]:
         counts = Counter(member.state for member in self._mesh.members())

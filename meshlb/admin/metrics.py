@@ -42,6 +42,11 @@ class Meters:
     """By reason, such as `seal`, `replay`, `malformed`."""
     handshakes_refused: Mapping[str, int] = field(default_factory=dict)
     """Streams at the cluster port that came to nothing, by reason, such as `not-meshlb`."""
+    sync_differing: Mapping[str, int] = field(default_factory=dict)
+    """Keys that differed when the tables were last compared, by peer."""
+    sync_age_s: Mapping[str, float] = field(default_factory=dict)
+    """How long ago that was, by peer."""
+    keys_repaired: int = 0
     malformed_requests: int = 0
     """Requests answered 400 or 431 because of their syntax."""
 
@@ -116,6 +121,24 @@ def _of_the_mesh(meters: Meters) -> Iterator[Metric]:
         _by_one(meters.members, MEMBER_STATES),
     )
     yield _counter(
+        "meshlb_keys_repaired",
+        "Keys that a comparison begun by this node has found different, and mended.",
+        (),
+        [((), meters.keys_repaired)],
+    )
+    yield _gauge(
+        "meshlb_sync_differing_keys",
+        "Keys that differed when this node's table and a peer's were last compared.",
+        ("peer",),
+        _by_one(meters.sync_differing, ()),
+    )
+    yield _gauge(
+        "meshlb_sync_age_seconds",
+        "How long ago this node's table and a peer's were last compared.",
+        ("peer",),
+        _by_one(meters.sync_age_s, ()),
+    )
+    yield _counter(
         "meshlb_datagrams_refused",
         "Datagrams at the cluster port that changed nothing, by reason.",
         ("reason",),
@@ -143,7 +166,7 @@ Series = Iterable[tuple[tuple[str, ...], float]]
 """Label values and the number that goes with them."""
 
 
-def _by_one(counts: Mapping[str, int], always: tuple[str, ...]) -> Series:
+def _by_one(counts: Mapping[str, float], always: tuple[str, ...]) -> Series:
     return [((name,), counts.get(name, 0)) for name in dict.fromkeys((*always, *counts))]
 
 

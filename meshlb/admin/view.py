@@ -5,7 +5,7 @@ node comes by them. Contract: "Admin API".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshlb.admin.metrics import Meters
@@ -36,6 +36,16 @@ def unknown_backend(pool: str, name: str) -> AdminError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyncView:
+    """How this node's table and that of a peer compared the last time."""
+
+    age_s: float
+    """How long ago that was."""
+    differing_keys: int
+    """They have been mended since."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
     """This node at a glance."""
 
@@ -55,6 +65,8 @@ class StatusView:
     quorate: bool
     listeners: Mapping[str, str]
     """The address that each listener is bound to."""
+    sync: Mapping[str, SyncView] = field(default_factory=dict)
+    """By peer; one that this node has no stream to, or was never compared with, is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +81,11 @@ class MemberView:
     boot_id: str
     """16 hexadecimal digits: JSON's numbers are too short."""
     synced: bool
+    """The member itself says that it holds the whole table."""
     is_self: bool
+    sync: SyncView | None = None
+    """As of when its table and this node's were compared; None for this node itself, where there
+    is no stream, or where they were not compared yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

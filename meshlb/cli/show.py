@@ -94,11 +94,24 @@ def members_table(listed: Sequence[Fields]) -> Table:
             name,
             state(member["state"]),
             Text(member["address"]),
-            "in sync" if member["synced"] else "behind",
+            _stick_table(member),
             str(member["incarnation"]),
             Text(member["boot_id"], style="dim"),
         )
     return table
+
+
+def _stick_table(member: Fields) -> Text:
+    """What the member says of its table, and what this node has found out by comparing."""
+    if not member["synced"]:
+        return Text("behind", style="yellow")
+    sync = member.get("sync")
+    if sync is None:
+        return Text("in sync")
+    ago = f"as of {duration(sync['age_s'])} ago"
+    if not sync["differing_keys"]:
+        return Text(f"in sync {ago}")
+    return Text(f"{sync['differing_keys']:,} keys differed {ago}", style="yellow")
 
 
 def pools(listed: Sequence[Fields]) -> None:

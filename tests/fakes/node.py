@@ -11,10 +11,12 @@ from meshlb.admin.view import (
     PinView,
     PoolView,
     StatusView,
+    SyncView,
 )
 from meshlb.model import BackendName, BackendState, PoolName
 
 POOL = PoolName("app")
+SYNC = {"lb-2": SyncView(age_s=3.0, differing_keys=0)}
 
 
 def make_backend(name: str) -> BackendView:
@@ -69,6 +71,7 @@ class FakeNode:
             reason=self.unready,
             quorate=True,
             listeners={"web": "127.0.0.1:8080"},
+            sync=SYNC,
         )
 
     def ready(self) -> tuple[bool, str]:
@@ -85,6 +88,7 @@ class FakeNode:
                 boot_id="00ff00ff00ff00ff",
                 synced=True,
                 is_self=name == "lb-1",
+                sync=SYNC.get(name),
             )
             for name, state in states.items()
         )
@@ -132,6 +136,8 @@ class FakeNode:
             pins_by_outcome={"hit": 5, "new": 2},
             pins={("app", "s1"): 1},
             datagrams_refused={"seal": 3},
+            sync_differing={"lb-2": 4},
+            sync_age_s={"lb-2": 3.5},
         )
 
     async def unpin(self, pool: PoolName, key: str) -> bool:

@@ -39,6 +39,7 @@ async def test_status_has_the_fields_of_the_contract(client: httpx.AsyncClient) 
     assert body["members"]["alive"] == 2
     assert body["pins"] == 2
     assert body["in_sync"] is True
+    assert body["sync"] == {"lb-2": {"age_s": 3.0, "differing_keys": 0}}
     assert {"version", "uptime_s"} <= set(body)
 
 
@@ -48,6 +49,11 @@ async def test_members_and_pools_are_lists_under_their_name(client: httpx.AsyncC
         ("lb-1", "alive"),
         ("lb-2", "alive"),
         ("lb-3", "dead"),
+    ]
+    assert [member["sync"] for member in members] == [
+        None,
+        {"age_s": 3.0, "differing_keys": 0},
+        None,
     ]
     pools = (await client.get("/v1/pools")).json()["pools"]
     assert pools[0]["name"] == "app"
@@ -171,6 +177,8 @@ async def test_metrics_are_prometheus_text_with_every_family(client: httpx.Async
     assert 'meshlb_pins_total{outcome="conflict"} 0.0' in lines
     assert 'meshlb_pins_live{backend="s1",pool="app"} 1.0' in lines
     assert 'meshlb_datagrams_refused_total{reason="seal"} 3.0' in lines
+    assert 'meshlb_sync_differing_keys{peer="lb-2"} 4.0' in lines
+    assert 'meshlb_sync_age_seconds{peer="lb-2"} 3.5' in lines
     families = {line.split()[2] for line in lines if line.startswith("# TYPE ")}
     assert {
         "meshlb_members",

@@ -24,6 +24,11 @@ def test_members_marks_this_node(ask: Invoke) -> None:
     assert any("lb-3" in line and "dead" in line for line in lines)
 
 
+def test_members_says_as_of_when_a_table_was_found_alike(ask: Invoke) -> None:
+    lines = ask("members").stdout.splitlines()
+    assert any("lb-2" in line and "in sync as of 3 s ago" in line for line in lines)
+
+
 def test_pools_lists_backends_and_can_be_narrowed(ask: Invoke) -> None:
     everything = ask("pools").stdout
     assert "app" in everything
