@@ -9,7 +9,6 @@ The only place where proxy and cluster meet. Its life:
 """
 
 import gc
-import hashlib
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +21,7 @@ from meshlb.admin.serve import serve
 from meshlb.cluster.mesh import Mesh
 from meshlb.cluster.options import ClusterOptions
 from meshlb.config import Settings
+from meshlb.core.keyring import first_hash_key
 from meshlb.errors import StoreError
 from meshlb.node_view import LiveNode
 from meshlb.proxy.plane import DataPlane
@@ -41,7 +41,6 @@ SWEEP_EVERY_S = 0.1
 
 SYNC_EVERY_S = 1.0
 """How much of the latest a power cut of the machine can cost; a crash of the node costs nothing."""
-KEY_SECRET_BYTES = 32
 
 log = structlog.get_logger()
 
@@ -73,23 +72,27 @@ class Node:
         """Bind the cluster's port and build everything; `run` begins to serve."""
         self._settings = settings
         self._store = store
-        cluster = settings.cluster
-        sealing_secrets = (
-            cluster.secrets if cluster is not None else (own_secret(settings.node.data_dir),)
-        )
+        cluster, data_dir = settings.cluster, settings.node.data_dir
         self._mesh = Mesh(
             settings.node.name,
             cluster=ClusterOptions.of(cluster) if cluster is not None else None,
             store=store,
+            data_dir=data_dir,
             on_override=self._apply,
+            on_keys=self._use_keys,
         )
+        if (keys := self._mesh.keys) is not None:
+            cookie_secrets, key_secret = keys.keyring.secrets, keys.hash_key
+        else:
+            cookie_secrets = (own_secret(data_dir),)
+            key_secret = first_hash_key(cookie_secrets[0])
         store.on_removed = self._mesh.removed
         self._plane = DataPlane(
             settings,
             self._mesh.table,
             table_now=self._mesh.clock.now,
-            cookie_secrets=sealing_secrets,
-            key_secret=_key_secret(sealing_secrets[0]),
+            cookie_secrets=cookie_secrets,
+            key_secret=key_secret,
         )
         self._leaving = trio.Event()
         self._view = LiveNode(
@@ -173,6 +176,12 @@ class Node:
             await self._mesh.leave()
         log.info("node has left", node=self._settings.node.name)
 
+    def _use_keys(self) -> None:
+        """The cluster's secrets have changed: cookies and session keys follow at once."""
+        keys = self._mesh.keys
+        assert keys is not None
+        self._plane.use_secrets(cookie_secrets=keys.keyring.secrets, key_secret=keys.hash_key)
+
     def _apply(self, word: BackendOverride) -> None:
         """An operator's word on a backend, from this node or another one."""
         pool = self._plane.pools.get(word.pool)
@@ -190,8 +199,3 @@ def _raise_descriptor_limit() -> None:
     """As many descriptors as this user may have: each client needs two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _key_secret(secret: bytes) -> bytes:
-    """What keys the hash of session keys; another purpose, another key."""
-    return hashlib.blake2b(key=secret, person=b"meshlb-key", digest_size=KEY_SECRET_BYTES).digest()

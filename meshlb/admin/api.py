@@ -4,8 +4,10 @@ Owns the outer form only; every answer's content is the view's. It must not know
 (see `serve`) nor who may ask (see `guard`). Contract: "Admin API".
 """
 
+import base64
 import dataclasses
 import json
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from importlib.resources import files
@@ -22,7 +24,15 @@ from starlette.routing import Route
 from meshlb.admin.guard import error_response
 from meshlb.admin.metrics import make_registry
 from meshlb.admin.view import AdminError, NodeView, unknown_backend, unknown_pool
-from meshlb.model import BackendName, BackendState, PoolName
+from meshlb.model import (
+    CLUSTER_SECRET_BYTES,
+    KEY_ID_BYTES,
+    BackendName,
+    BackendState,
+    ClusterSecret,
+    KeyId,
+    PoolName,
+)
 
 PINS_LIMIT_DEFAULT: Final = 100
 PINS_LIMIT_MAX: Final = 1_000
@@ -31,6 +41,8 @@ BODY_BYTES_MAX: Final = 4_096
 
 SETTABLE_STATES: Final = (BackendState.UP, BackendState.DRAINING, BackendState.MAINTENANCE)
 """`down` is what probes find; nobody can order it."""
+
+KEY_ID: Final = re.compile(rf"[0-9a-f]{{{2 * KEY_ID_BYTES}}}")
 
 CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
@@ -70,6 +82,8 @@ def build_app(node: NodeView) -> Starlette:
             route("/v1/pins", _pins, "GET", "DELETE"),
             route("/v1/explain", _explain),
             route("/v1/pools/{pool}/backends/{backend}/state", _set_state, "PUT"),
+            route("/v1/keys", _keys, "GET", "POST"),
+            route("/v1/keys/{key}", _key, "PUT", "DELETE"),
             route("/v1/leave", _leave, "POST"),
         ],
         exception_handlers={
@@ -152,6 +166,42 @@ async def _set_state(node: NodeView, request: Request) -> Response:
     state = BackendState(wanted)
     await node.set_backend_state(PoolName(pool), BackendName(backend), state)
     return _json({"pool": pool, "backend": backend, "state": state})
+
+
+async def _keys(node: NodeView, request: Request) -> Response:
+    if request.method == "POST":
+        return _json(await node.install_key(_secret((await _body(request)).get("secret"))))
+    return _json({"keys": node.keys()})
+
+
+async def _key(node: NodeView, request: Request) -> Response:
+    key_id = _key_id(request.path_params["key"])
+    if request.method == "DELETE":
+        force = request.query_params.get("force", "false")
+        if force not in ("true", "false"):
+            raise _bad_request("`force` is `true` or `false`")
+        return _json(await node.remove_key(key_id, force=force == "true"))
+    body = await _body(request)
+    if body.get("use") is not True or not isinstance(body.get("force", False), bool):
+        raise _bad_request('the body is {"use": true}, perhaps with "force": true')
+    return _json(await node.use_key(key_id, force=body.get("force", False)))
+
+
+def _key_id(text: str) -> KeyId:
+    if KEY_ID.fullmatch(text) is None:
+        raise _bad_request(f"a key is named by {2 * KEY_ID_BYTES} hexadecimal digits")
+    return KeyId(bytes.fromhex(text))
+
+
+def _secret(text: object) -> ClusterSecret:
+    """The secret that a request carries. The error says nothing of `text`."""
+    try:
+        secret = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except ValueError:
+        secret = b""
+    if len(secret) != CLUSTER_SECRET_BYTES:
+        raise _bad_request(f"`secret` is the base64 of {CLUSTER_SECRET_BYTES} bytes")
+    return ClusterSecret(secret)
 
 
 async def _leave(node: NodeView, request: Request) -> Response:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from meshlb.admin.metrics import Meters
 from meshlb.errors import MeshlbError
-from meshlb.model import BackendName, BackendState, PoolName
+from meshlb.model import BackendName, BackendState, ClusterSecret, KeyId, PoolName
 
 
 class AdminError(MeshlbError):
@@ -162,6 +162,31 @@ class Explanation:
     history: tuple[PinChange, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyView:
+    """One of the cluster's secrets, by its id; the secret itself is never shown."""
+
+    id: str
+    """8 hexadecimal digits."""
+    sealing: bool
+    """This node seals with it."""
+    members: Mapping[str, str]
+    """What each member that has not left does with it: `sealing`, `held`, `missing`, or
+    `unknown` where it has said nothing since this node started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyStep:
+    """A step of a rotation, and who has acknowledged it."""
+
+    id: str
+    acknowledged: tuple[str, ...]
+    waiting_for: tuple[str, ...]
+    """Live members that have not acknowledged within the time that the node waits."""
+    away: tuple[str, ...]
+    """Dead members that have not; they catch up when they return."""
+
+
 class NodeView(Protocol):
     """A node as its admin API sees it. Reading is local and changes nothing.
 
@@ -207,6 +232,22 @@ class NodeView(Protocol):
         self, pool: PoolName, backend: BackendName, state: BackendState
     ) -> None:
         """Puts a backend to `UP` (health decides), `DRAINING` or `MAINTENANCE`, cluster-wide."""
+        ...
+
+    def keys(self) -> tuple[KeyView, ...]:
+        """The cluster's secrets, the one that this node seals with first; none if it is alone."""
+        ...
+
+    async def install_key(self, secret: ClusterSecret) -> KeyStep:
+        """Has all members hold `secret`; waits a little for their word that they do."""
+        ...
+
+    async def use_key(self, key_id: KeyId, *, force: bool) -> KeyStep:
+        """Has all members seal with a secret; refused while a live one lacks it."""
+        ...
+
+    async def remove_key(self, key_id: KeyId, *, force: bool) -> KeyStep:
+        """Has all members forget a secret; refused while a member may still need it."""
         ...
 
     async def leave(self) -> None:

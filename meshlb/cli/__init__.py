@@ -9,6 +9,7 @@ from meshlb.cli.check import check
 from meshlb.cli.demo import demo
 from meshlb.cli.group import main
 from meshlb.cli.keygen import keygen
+from meshlb.cli.keys import keys
 from meshlb.cli.look import explain, members, pins, pools, status
 from meshlb.cli.run import run
 from meshlb.cli.top import top
@@ -30,6 +31,7 @@ for _command in (
     drain,
     ready,
     maintenance,
+    keys,
     leave,
 ):
     main.add_command(_command)

@@ -12,6 +12,7 @@ WIDTH_IN_A_PIPE: Final = 200
 
 STYLES: Final = {
     "alive": "green",
+    "sealing": "green",
     "up": "green",
     "quorate": "green",
     "suspect": "yellow",
@@ -19,6 +20,7 @@ STYLES: Final = {
     "minority": "yellow",
     "provisional": "yellow",
     "dead": "bold red",
+    "missing": "bold red",
     "down": "bold red",
     "left": "dim",
     "maintenance": "dim",
@@ -153,4 +155,14 @@ def pins(listed: Sequence[Fields]) -> None:
             str(pin["epoch"]),
             duration(pin["expires_in_s"]),
         )
+    _print(table)
+
+
+def keys(listed: Sequence[Fields]) -> None:
+    """A row a secret, a column a member."""
+    members = list(dict.fromkeys(name for key in listed for name in key["members"]))
+    table = grid("key", *members)
+    for key in listed:
+        uses = [state(key["members"].get(name, "unknown")) for name in members]
+        table.add_row(Text(key["id"], style="bold" if key["sealing"] else ""), *uses)
     _print(table)

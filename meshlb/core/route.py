@@ -124,6 +124,10 @@ class Router(Generic[B]):
                     return self._by_key(rule, self.hash(rule, value), now)
         return Decision(self._choose(b""))
 
+    def use_key_secret(self, key_secret: bytes) -> None:
+        """Hash session keys with another secret from now on."""
+        self._key_secret = key_secret
+
     def hash(self, rule: KeyRule, value: bytes) -> SessionKey:
         """The session key of a value that a rule found."""
         return hash_key(self._key_secret, self._pool, rule.by, rule.name, value)

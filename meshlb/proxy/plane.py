@@ -111,6 +111,11 @@ class DataPlane:
         finally:
             self._close()
 
+    def use_secrets(self, *, cookie_secrets: tuple[bytes, ...], key_secret: bytes) -> None:
+        """Seal, open and hash with other secrets from now on; see `__init__`."""
+        for pool in self.pools.values():
+            pool.use_secrets(cookie_secrets=cookie_secrets, key_secret=key_secret)
+
     async def drain(self, *, timeout_s: float) -> None:
         """Accept nobody new; return when all clients have gone, or have been sent away.
 

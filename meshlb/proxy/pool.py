@@ -63,16 +63,16 @@ class Pool:
         ]
         self.rules = rules
         self.cookie_name = next((r.name for r in rules if r.by is KeySource.COOKIE), None)
-        sealer = None
+        self._sealer: CookieSealer | None = None
         if self.cookie_name is not None:
-            sealer = CookieSealer(cookie_secrets, pool=name, name=self.cookie_name)
+            self._sealer = CookieSealer(cookie_secrets, pool=name, name=self.cookie_name)
         self.router: Router[Backend] = Router(
             name,
             rules=rules,
             backends=self.backends,
             policy=policy_named(settings.balance),
             table=table,
-            sealer=sealer,
+            sealer=self._sealer,
             key_secret=key_secret,
             draw=os.urandom,
         )
@@ -87,6 +87,12 @@ class Pool:
             connect_timeout_s=settings.connect_timeout_s,
             doubt=doubt,
         )
+
+    def use_secrets(self, *, cookie_secrets: tuple[bytes, ...], key_secret: bytes) -> None:
+        """Seal, open and hash with other secrets from now on; see `__init__`."""
+        if self._sealer is not None:
+            self._sealer.use(cookie_secrets)
+        self.router.use_key_secret(key_secret)
 
     def backend(self, name: BackendName) -> Backend | None:
         """The backend of that name."""

@@ -4,8 +4,11 @@ from dataclasses import dataclass, field, replace
 
 from meshlb.admin.metrics import Meters
 from meshlb.admin.view import (
+    AdminError,
     BackendView,
     Explanation,
+    KeyStep,
+    KeyView,
     MemberView,
     PinChange,
     PinView,
@@ -13,7 +16,8 @@ from meshlb.admin.view import (
     StatusView,
     SyncView,
 )
-from meshlb.model import BackendName, BackendState, PoolName
+from meshlb.model import BackendName, BackendState, ClusterSecret, KeyId, PoolName
+from meshlb.wire.seal import key_id_of
 
 POOL = PoolName("app")
 SYNC = {"lb-2": SyncView(age_s=3.0, differing_keys=0)}
@@ -54,6 +58,12 @@ class FakeNode:
     unready: str = ""
     left: bool = False
     broken: bool = False
+    held: list[str] = field(default_factory=lambda: ["00000001", "00000002"])
+    sealing: str = "00000001"
+    reluctant: bool = False
+    """Orders about secrets are refused, unless by force."""
+    silent: bool = False
+    """A live member does not acknowledge orders about secrets."""
 
     def status(self) -> StatusView:
         if self.broken:
@@ -147,6 +157,49 @@ class FakeNode:
         self, pool: PoolName, backend: BackendName, state: BackendState
     ) -> None:
         self.states[backend] = state
+
+    def keys(self) -> tuple[KeyView, ...]:
+        return tuple(
+            KeyView(
+                id=key_id,
+                sealing=key_id == self.sealing,
+                members={
+                    "lb-1": "sealing" if key_id == self.sealing else "held",
+                    "lb-2": "held",
+                    "lb-3": "unknown",
+                },
+            )
+            for key_id in self.held
+        )
+
+    async def install_key(self, secret: ClusterSecret) -> KeyStep:
+        key_id = key_id_of(secret).hex()
+        self.held.append(key_id)
+        return self._step(key_id)
+
+    async def use_key(self, key_id: KeyId, *, force: bool) -> KeyStep:
+        if key_id.hex() not in self.held:
+            raise AdminError(404, "unknown_key", "there is no such secret here")
+        if self.reluctant and not force:
+            raise AdminError(409, "not_installed", "not all members have the secret: lb-2")
+        self.sealing = key_id.hex()
+        return self._step(key_id.hex())
+
+    async def remove_key(self, key_id: KeyId, *, force: bool) -> KeyStep:
+        if key_id.hex() not in self.held:
+            raise AdminError(404, "unknown_key", "there is no such secret here")
+        if self.reluctant and not force:
+            raise AdminError(409, "in_use", "members may still need the secret: lb-2")
+        self.held.remove(key_id.hex())
+        return self._step(key_id.hex())
+
+    def _step(self, key_id: str) -> KeyStep:
+        return KeyStep(
+            id=key_id,
+            acknowledged=("lb-1",) if self.silent else ("lb-1", "lb-2"),
+            waiting_for=("lb-2",) if self.silent else (),
+            away=("lb-3",),
+        )
 
     async def leave(self) -> None:
         self.left = True

@@ -80,13 +80,18 @@ class CookieSealer:
             pool: the pool whose backends are named.
             name: the name of the cookie.
         """
+        self._associated = b"%b\0%b" % (pool.encode(), name.encode())
+        self._opened: dict[bytes, LbCookie] = {}
+        self.use(secrets)
+
+    def use(self, secrets: Sequence[bytes]) -> None:
+        """From now on the first of `secrets` seals, and all of them open; no others do."""
         if not secrets:
             raise ValueError("at least one secret is needed")
-        self._associated = b"%b\0%b" % (pool.encode(), name.encode())
         self._keys = tuple(
             _derive(secret, is_older=position > 0) for position, secret in enumerate(secrets)
         )
-        self._opened: dict[bytes, LbCookie] = {}
+        self._opened.clear()
 
     def seal(self, cookie: LbCookie, nonce: bytes) -> bytes:
         """The value that carries `cookie`.

@@ -104,6 +104,16 @@ class TestRotation:
         assert opened is not None
         assert opened.sealed_by_older_key
 
+    def test_secrets_change_while_cookies_are_out(self):
+        one = sealer(OLD)
+        value = one.seal(CONTENT, NONCE)
+        assert one.open(value) == CONTENT
+        one.use((NEW, OLD))
+        assert one.open(value) == replace(CONTENT, sealed_by_older_key=True)
+        assert sealer(NEW).open(one.seal(CONTENT, NONCE)) == CONTENT
+        one.use((NEW,))
+        assert one.open(value) is None
+
     def test_there_must_be_a_secret(self):
         with pytest.raises(ValueError, match="at least one secret"):
             CookieSealer((), pool=PoolName("app"), name="MESHLB")
