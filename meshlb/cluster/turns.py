@@ -174,12 +174,16 @@ class Turns:
     def pull(self, peer: NodeName, *, is_synced: bool) -> None:
         """Ask `peer` for its table, unless a pull is under way."""
         self.replication.pull(peer, is_synced=is_synced, now=self._now())
+        self._on_work()
 
     def hear(self, peer: NodeName, messages: Iterable[PinWord]) -> None:
         """A frame of the present stream of `peer`; what follows from it leaves at once."""
+        slept_until = self.next_deadline()
         for message in messages:
             self._hear(peer, message)
         self.take()
+        if self.next_deadline() < slept_until:
+            self._on_work()  # whoever takes the turns has to wake earlier than it thought
 
     def _hear(self, peer: NodeName, message: PinWord) -> None:
         match message:
