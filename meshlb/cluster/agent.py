@@ -242,6 +242,8 @@ class Agent:
     def link_opened(self, link: Link) -> None:
         """Say who we are, what we know of members and overrides, and where our logs meet."""
         self._untried -= {link.dialled, link.peer.address}
+        if link.dialled is not None:
+            self._membership.seed_met(link.dialled)
         self._refused = ""
         self._port.introduce(link.name, link.peer.boot_id)
         self._receive(swim.StreamOpened(link.name))
@@ -267,7 +269,9 @@ class Agent:
     def dial_failed(self, address: Address, refusal: Refusal | None) -> None:
         """Nobody is there, or somebody who does not want us."""
         self._untried.discard(address)
-        if refusal not in (None, Refusal.SELF, Refusal.LINKED):
+        if refusal in (Refusal.SELF, Refusal.LINKED):
+            self._membership.seed_met(address)
+        elif refusal is not None:
             self._refused = f"refused by {address}: {refusal}"
         self._consider()
 

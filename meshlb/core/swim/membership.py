@@ -47,15 +47,12 @@ class Membership:
     """One node's part in membership. See the module's docstring for its methods.
 
     Args:
-        name: the stable name of this node.
-        address: where the others reach it, by datagram and by stream.
-        boot_id: drawn for this start of the node.
+        name, address, boot_id: this node, where it is reached, and this start of it.
         incarnation: the wall clock in milliseconds at the start, so that it is above that of an
             earlier life; if it is not, because the clock went back, the others say so.
-        timings: one of the profiles, or another consistent set.
-        rng: the only source of chance.
+        timings, rng: one of the profiles, and the only source of chance.
         now: monotonic seconds; no timer is due before.
-        seeds: addresses to join by; one that is our own is skipped.
+        seeds: addresses to join by, see `View.expect`; one that is our own is skipped.
         size_of: an upper bound of a message's encoded size in bytes.
     """
 
@@ -87,6 +84,7 @@ class Membership:
         self._timings = timings
         self._rng = rng
         self._view = View(me)
+        self._view.expect(seeds := tuple(seeds))
         self._health = Health(lag_ill_s=timings.ping_timeout_s)
         self._outbox = Outbox(self._view, size_of)
         self._reporter = Reporter(self._view, self._outbox)
@@ -131,8 +129,7 @@ class Membership:
         """Why a handshake from such a node must be refused; None where it need not."""
         if name == self._name:
             return Refusal.SELF if boot_id == self.me.boot_id else Refusal.NAME_TAKEN
-        known = self._view.get(name)
-        if known is None:
+        if (known := self._view.get(name)) is None:
             return None if self._view.has_room() else Refusal.CLUSTER_FULL
         contested = known.is_live and boot_id != known.boot_id and address != known.address
         return Refusal.NAME_TAKEN if contested else None
@@ -175,12 +172,10 @@ class Membership:
 
     def handle_timer(self, now: float) -> list[Effect]:
         """Do all that is due. Called far too late, it first doubts its own beliefs."""
-        due_at = self.next_deadline()
-        if due_at is None:
+        if (due_at := self.next_deadline()) is None:
             return []
         self._allow_for_lag(since=due_at, now=now)
-        failed = self._prober.advance(now)
-        if failed is not None:
+        if (failed := self._prober.advance(now)) is not None:
             self._accuse(failed, MemberState.SUSPECT, now)
         given_up, reprieved = self._suspicions.take_expired(now)
         for name in given_up:
@@ -216,7 +211,14 @@ class Membership:
     def set_seeds(self, seeds: Iterable[Address], now: float) -> None:
         """Join by these addresses from now on, for example after a name was resolved anew."""
         self._contacts.seeds = tuple(seeds)
+        self._view.expect(self._contacts.seeds)
+        self._reporter.review()
         self._contacts.follow(self._view, self._outbox.streams, now)
+
+    def seed_met(self, address: Address) -> None:
+        """A dial there found a member or this node; the effects come with the next event's."""
+        self._view.meet(address)
+        self._reporter.review()
 
     def forget(self, name: NodeName, now: float) -> list[Effect]:
         """An operator's word that a dead member will not come back: it counts as having left."""
@@ -238,8 +240,7 @@ class Membership:
             if boot_id not in (None, self.me.boot_id):
                 self._outbox.emit(Refused(path.peer, Refusal.NAME_TAKEN))
             return
-        known = self._view.get(path.peer)
-        if known is not None:
+        if (known := self._view.get(path.peer)) is not None:
             self._note_life(known, boot_id, path)
         for message in messages:
             match message:
@@ -343,8 +344,7 @@ class Membership:
 
     def _accuse(self, name: NodeName, state: MemberState, now: float) -> None:
         """Say first-hand that a member is in `state`."""
-        known = self._view.get(name)
-        if known is None:
+        if (known := self._view.get(name)) is None:
             return
         told = replace(known.update(), state=state, reporter=self._name)
         change = self._apply(told, now)

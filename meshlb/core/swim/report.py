@@ -26,6 +26,10 @@ class Reporter:
         """Tell the node of a member, and of the owners if they changed with it."""
         if _is_visible(before, after):
             self._outbox.emit(MemberChanged(after, before.state if before else None, reason))
+        self.review()
+
+    def review(self) -> None:
+        """Tell the node of the owners and the quorum if they have changed."""
         ownership = self._view.ownership()
         if ownership != self.ownership:
             self.ownership = ownership

@@ -1,15 +1,19 @@
 """The members that this node knows, and what follows from them: owners, view id, quorum.
 
+A node that has just started knows nobody, and must not take itself for the whole cluster: an
+address to join by counts as a member that cannot be reached until somebody was met there.
+
 Owns: the bounded collection of members and the ownership view.
 Must not know: messages, probes, time-outs. Spec: protocol/spec/membership.md, "View".
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from meshlb.core.swim.member import Member, Outcome, merge
-from meshlb.model import MemberState, NodeName
+from meshlb.model import Address, MemberState, NodeName
 from meshlb.wire.messages import MemberUpdate
 
 MEMBERS_MAX: Final = 256
@@ -46,6 +50,8 @@ class View:
     def __init__(self, me: Member) -> None:
         self._my_name = me.name
         self._members: dict[NodeName, Member] = {me.name: me}
+        self._unmet: set[Address] = set()
+        self._met: set[Address] = set()
 
     @property
     def me(self) -> Member:
@@ -79,7 +85,21 @@ class View:
         if after is None or (before is None and not self._make_room()):
             return Change(outcome, before, None)
         self._members[update.name] = after
+        self.meet(after.address)
         return Change(outcome, before, after)
+
+    def expect(self, seeds: Iterable[Address]) -> None:
+        """Members are to be met at these addresses; in place of those expected before."""
+        wanted = set(seeds)
+        known = {member.address for member in self._members.values()}
+        self._met = wanted & (self._met | known)
+        self._unmet = wanted - self._met
+
+    def meet(self, address: Address) -> None:
+        """Somebody was met at an address, a member or this node itself."""
+        if address in self._unmet:
+            self._unmet.discard(address)
+            self._met.add(address)
 
     def forget_left(self, *, since_before: float) -> None:
         """Drop members that left before that time."""
@@ -95,6 +115,7 @@ class View:
             digest.update(name.encode())
             digest.update(b"\0" + self._members[name].boot_id.to_bytes(8, "big"))
         counted = sum(m.state is not MemberState.LEFT for m in self._members.values())
+        counted += len(self._unmet)
         return Ownership(
             owners=tuple(owners),
             view_id=int.from_bytes(digest.digest(), "big"),

@@ -1,7 +1,7 @@
 from meshlb.core.swim.member import Outcome
 from meshlb.core.swim.view import MEMBERS_MAX, View
-from meshlb.model import BootId, NodeName
-from tests.fakes.swim import ALIVE, DEAD, LEFT, SUSPECT, member, told
+from meshlb.model import Address, BootId, NodeName
+from tests.fakes.swim import ALIVE, DEAD, LEFT, SUSPECT, address_of, member, told
 
 
 def view_of(*updates):
@@ -51,6 +51,39 @@ def test_a_majority_of_all_that_did_not_leave_is_quorate():
     assert not view_of(told("b", DEAD)).ownership().quorate
     assert not view_of(told("b", DEAD), told("c", DEAD), told("d")).ownership().quorate
     assert view_of(told("b", LEFT), told("c", LEFT)).ownership().quorate
+
+
+def test_a_node_that_knows_nobody_is_no_majority_of_the_addresses_it_should_meet():
+    view = view_of()
+    view.expect([address_of("a"), address_of("b"), address_of("c")])
+    assert not view.ownership().quorate
+    view.apply(told("b"), 1.0)
+    assert view.ownership().quorate
+
+
+def test_an_address_counts_no_more_once_somebody_was_met_there():
+    view, alias = view_of(), Address("10.9.9.9", 7946)
+    view.expect([alias])
+    assert not view.ownership().quorate
+    view.meet(alias)
+    assert view.ownership().quorate
+    view.expect([alias])
+    assert view.ownership().quorate
+
+
+def test_who_was_met_and_left_is_not_missed():
+    view = view_of(told("b"))
+    view.expect([address_of("b")])
+    view.apply(told("b", LEFT), 1.0)
+    view.forget_left(since_before=2.0)
+    assert view.ownership().quorate
+
+
+def test_addresses_that_are_no_longer_to_join_by_are_not_missed():
+    view = view_of()
+    view.expect([address_of("b"), address_of("c")])
+    view.expect([])
+    assert view.ownership().quorate
 
 
 def test_a_full_view_of_live_members_takes_no_newcomer():
