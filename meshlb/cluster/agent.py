@@ -34,10 +34,10 @@ from meshlb.core.swim.membership import Membership
 from meshlb.model import Address, BootId, MemberState, NodeName
 from meshlb.wire.codec import encode_message
 from meshlb.wire.handshake import Identity, Refusal
+from meshlb.wire.key_words import KeyringState
 from meshlb.wire.messages import (
     Ack,
     BackendOverride,
-    KeyringState,
     MemberUpdate,
     Message,
     Ping,

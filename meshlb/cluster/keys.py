@@ -18,8 +18,8 @@ from meshlb.core.keyring import KeyBook
 from meshlb.errors import KeyOrderError, StoreError
 from meshlb.model import ClusterSecret, HashKey, KeyId, NodeName
 from meshlb.store.keyring import KeyringFile
+from meshlb.wire.key_words import KeyringState
 from meshlb.wire.limits import KEYRING_SECRETS_MAX
-from meshlb.wire.messages import KeyringState
 from meshlb.wire.seal import Keyring, key_id_of
 
 PEERS_MAX: Final = 1_024

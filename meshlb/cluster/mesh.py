@@ -54,7 +54,7 @@ from meshlb.model import (
 from meshlb.store.keyring import KeyringFile
 from meshlb.wire.handshake import Identity
 from meshlb.wire.messages import BackendOverride
-from meshlb.wire.seal import ClusterLabel, DatagramOpener, DatagramSealer, cluster_label
+from meshlb.wire.seal import DatagramOpener, DatagramSealer, cluster_label
 
 FLUSH_S_MAX: Final = 1.0
 """How long a leaving node waits for its peers to have read its log and its farewell."""
@@ -133,28 +133,24 @@ class Mesh:
         self.keys: ClusterKeys | None = None
         """The cluster's secrets; None for a node that stands alone."""
         if cluster is not None:
-            label = cluster_label(cluster.name)
+            file = KeyringFile(data_dir, cluster_label(cluster.name))
             self.keys = ClusterKeys(
-                name,
-                cluster.secrets,
-                file=KeyringFile(data_dir, label),
-                wall_ms=lambda: int(time.time() * 1000),
-                on_change=on_keys,
+                name, cluster.secrets, file=file, wall_ms=_wall_ms, on_change=on_keys
             )
-            self._wire(cluster, self.keys, label)
+            self._wire(cluster, self.keys)
 
-    def _wire(self, cluster: ClusterOptions, keys: ClusterKeys, label: ClusterLabel) -> None:
+    def _wire(self, cluster: ClusterOptions, keys: ClusterKeys) -> None:
         bound, listener, address = open_ports(cluster.bind)
         self._bound, self._listener = bound, listener
         me = Identity(self.name, self._boot_id, cluster.advertise or address)
-        keyring = keys.keyring
+        keyring, label = keys.keyring, cluster_label(cluster.name)
         seeds = tuple(seed for seed in cluster.join if isinstance(seed, Address))
         refusals = RefusalLog(self.counters)
         self._membership = Membership(
             name=self.name,
             address=me.address,
             boot_id=self._boot_id,
-            incarnation=int(time.time() * 1000),
+            incarnation=_wall_ms(),
             timings=cluster.timings,
             rng=random.Random(),
             now=trio.current_time(),
@@ -296,7 +292,7 @@ class Mesh:
 
     def set_backend_state(self, pool: PoolName, backend: BackendName, state: BackendState) -> None:
         """Put a backend to `UP` (health decides), `DRAINING` or `MAINTENANCE`, cluster-wide."""
-        word = self._overrides.say(pool, backend, state, wall_ms=int(time.time() * 1000))
+        word = self._overrides.say(pool, backend, state, wall_ms=_wall_ms())
         self._on_override(word)
         if self._agent is not None:
             self._agent.tell(word)
@@ -309,6 +305,10 @@ class Mesh:
         await _until(lambda: not turns.replication.has_unread(self._streams.peers()))
         agent.leave()
         await _until(lambda: not any(link.outbox_bytes for link in agent.links.all()))
+
+
+def _wall_ms() -> int:
+    return int(time.time() * 1000)
 
 
 async def _until(is_so: Callable[[], bool]) -> None:

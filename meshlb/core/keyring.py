@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from meshlb.model import HASH_KEY_BYTES, ClusterSecret, HashKey, KeyId, NodeName
+from meshlb.wire.key_words import InstalledKey, KeyringState, KeyWord
 from meshlb.wire.limits import KEY_WORDS_MAX, KEYRING_SECRETS_MAX
-from meshlb.wire.messages import InstalledKey, KeyringState, KeyWord
 from meshlb.wire.seal import Keyring, key_id_of
 
 UNBORN: Final = 0

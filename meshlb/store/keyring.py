@@ -13,7 +13,7 @@ import structlog
 from meshlb.errors import StoreError, WireError
 from meshlb.store.private import read_private, write_private
 from meshlb.wire.codec import record_codec
-from meshlb.wire.messages import KeyringState
+from meshlb.wire.key_words import KeyringState
 from meshlb.wire.seal import CLUSTER_LABEL_BYTES, ClusterLabel
 
 NAME: Final = "keyring"

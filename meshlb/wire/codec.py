@@ -40,6 +40,7 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
+from meshlb.wire.key_words import KeyWord
 from meshlb.wire.limits import (
     ADDRESS_HOST_BYTES_MAX,
     ARRAY_ITEMS_MAX,
@@ -59,7 +60,6 @@ from meshlb.wire.messages import (
     BucketNumber,
     Hash64,
     KeyHash,
-    KeyWord,
     MemberUpdate,
     Message,
     PinRecord,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from meshlb.core.keyring import KeyBook
 from meshlb.model import ClusterSecret, NodeName
-from meshlb.wire.messages import KeyringState
+from meshlb.wire.key_words import KeyringState
 from meshlb.wire.seal import key_id_of
 
 SECRETS = [ClusterSecret(bytes([number]) * 32) for number in range(4)]

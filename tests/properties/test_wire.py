@@ -21,14 +21,13 @@ from meshlb.model import (
 )
 from meshlb.wire.codec import decode, encode
 from meshlb.wire.handshake import Identity, Initiator, Responder
+from meshlb.wire.key_words import InstalledKey, KeyWord
 from meshlb.wire.limits import BUCKETS, NAME_BYTES_MAX
 from meshlb.wire.messages import (
     TYPE_IDS,
     BucketNumber,
     Hash64,
-    InstalledKey,
     KeyHash,
-    KeyWord,
     MemberUpdate,
     Message,
     PinRecord,

@@ -23,6 +23,7 @@ from meshlb.model import (
     SessionKey,
 )
 from meshlb.wire import handshake, limits
+from meshlb.wire.key_words import InstalledKey, KeyWord
 from meshlb.wire.messages import (
     DATAGRAM_MESSAGES,
     STREAM_MESSAGES,
@@ -30,8 +31,6 @@ from meshlb.wire.messages import (
     BucketNumber,
     Hash64,
     KeyHash,
-    InstalledKey,
-    KeyWord,
     MemberUpdate,
     PinRecord,
     Position,
