@@ -41,6 +41,7 @@ from meshlb.wire.messages import (
     Delta,
     PinRecord,
     PullChunk,
+    Rank,
     Replicate,
     ReplicateAnswer,
     ViewMark,
@@ -144,6 +145,8 @@ class ClaimMachine:
 
     def _merge(self, records: Iterable[PinRecord], now: float, out: list[Effect]) -> None:
         for record in records:
+            if record.rank is Rank.PROVISIONAL and record.backend:
+                self._fallback.unsettle(record.key, now)
             if self.replica.merge_record(record, now):
                 self._claimer.learned(record.key, now, out)
                 self._home.learned(record.key, now, out)

@@ -4,8 +4,9 @@ Owns the choice between a provisional pin and an override, and the list of provi
 agreed on later. Must not know requests, time-outs or peers.
 
 A key without a record gets a *provisional pin*: it is replicated like any other, and loses
-against every agreed one. A key that has a pin (which the claimer rejects) or a tombstone gets an
-*override* on this node alone: nothing may move a pin but its home and backup together.
+against every agreed one. Whoever hears of one remembers it, and the home of its key has it agreed
+on. A key that has a pin (which the claimer rejects) or a tombstone gets an *override* on this node
+alone: nothing may move a pin but its home and backup together.
 
 Spec: protocol/spec/pins.md, "Without agreement".
 """
@@ -27,6 +28,12 @@ SETTLE_EVERY_S = 1.0
 SETTLE_BATCH_MAX = 256
 """How many of them each time."""
 
+SETTLE_LOOKS_MAX = 2_048
+"""How many are looked at for that each time, those included that other nodes settle."""
+
+SETTLE_FOR_OTHERS_LOOKS = 5
+"""After so many of them anybody does it: maker and home may have forgotten it in a restart."""
+
 UNSETTLED_MAX = 65_536
 """Beyond, the oldest stays provisional until somebody else claims it or it expires."""
 
@@ -41,7 +48,7 @@ class Fallback:
         self._replica = replica
         self._stamps = stamps
         self._counters = counters
-        self._unsettled: OrderedDict[SessionKey, None] = OrderedDict()
+        self._unsettled: OrderedDict[SessionKey, int] = OrderedDict()  # and how often looked at
         self._settle_at: float | None = None
 
     def pin_alone(
@@ -90,12 +97,12 @@ class Fallback:
     # Settling ----------------------------------------------------------------------------
 
     def unsettle(self, key: SessionKey, now: float) -> None:
-        """This node answers for the provisional pin of `key`: have it agreed on later."""
+        """There is a provisional pin of `key`: have it agreed on later, if that is for us."""
         if key in self._unsettled:
             return
         if len(self._unsettled) >= UNSETTLED_MAX:
             self._unsettled.popitem(last=False)
-        self._unsettled[key] = None
+        self._unsettled[key] = 0
         if self._settle_at is None:
             self._settle_at = now + SETTLE_EVERY_S
 
@@ -107,12 +114,20 @@ class Fallback:
         """Pins to claim now that are still provisional; those still so come back later."""
         if self._settle_at is None or self._settle_at > now:
             return []
-        again = []
-        for _ in range(min(SETTLE_BATCH_MAX, len(self._unsettled))):
-            key, _ = self._unsettled.popitem(last=False)
+        again: list[tuple[SessionKey, Pin]] = []
+        for _ in range(min(SETTLE_LOOKS_MAX, len(self._unsettled))):
+            if len(again) >= SETTLE_BATCH_MAX:
+                break
+            key, looks = self._unsettled.popitem(last=False)
             pin = self._replica.stored(key)
             if pin is not None and pin.is_live(now) and pin.rank is Rank.PROVISIONAL:
-                again.append((key, pin))
-                self._unsettled[key] = None
+                self._unsettled[key] = looks + 1
+                if looks >= SETTLE_FOR_OTHERS_LOOKS or self._is_mine(key, pin):
+                    again.append((key, pin))
         self._settle_at = now + SETTLE_EVERY_S if self._unsettled else None
         return again
+
+    def _is_mine(self, key: SessionKey, pin: Pin) -> bool:
+        """Whether this node has a provisional pin agreed on: its maker, and the home of its key."""
+        name = self._standing.name
+        return name in (pin.claimer, self._standing.holders(key)[0])

@@ -3,12 +3,23 @@ import pytest
 from meshlb.core.sticky import claimer as claimer_module
 from meshlb.core.sticky.claimer import CLAIM_TIMEOUT_S, REPEAT_S
 from meshlb.core.sticky.events import ClaimDone, Effect, PeerConnected, PeerFed, PeerLost
-from meshlb.core.sticky.fallback import SETTLE_EVERY_S
+from meshlb.core.sticky.fallback import SETTLE_EVERY_S, SETTLE_FOR_OTHERS_LOOKS
 from meshlb.core.sticky.pin import ClaimOutcome, Pin, record_from_pin
 from meshlb.core.sticky.standing import PATIENCE_LOST_S, PATIENCE_S, RETRY_S
 from meshlb.model import BootId, NodeName
 from meshlb.wire.messages import Claim, ClaimAnswer, Delta, Rank, Verdict
-from tests.fakes.claims import ME, OWNERS, B, C, Stage, announced, key_held_by, sent, the_done
+from tests.fakes.claims import (
+    ME,
+    OWNERS,
+    B,
+    C,
+    Stage,
+    announced,
+    key_held_by,
+    sent,
+    the_done,
+    the_replicate,
+)
 from tests.fakes.pins import NOW, a_pin, a_proposal
 
 KEY = key_held_by(B, C)
@@ -135,6 +146,23 @@ def test_a_provisional_pin_is_claimed_again_until_it_is_agreed_on(stage: Stage) 
     assert answer(stage, again, Verdict.DONE, a_pin("s1")) == []
     assert stage.store[KEY].rank is Rank.QUORATE
     assert claims(stage.wait(3 * SETTLE_EVERY_S)) == []
+
+
+def test_the_home_has_a_provisional_pin_agreed_on_whose_maker_forgot_it() -> None:
+    stage, key = Stage(), key_held_by(ME, B)
+    record = record_from_pin(key, a_pin("s1", rank=Rank.PROVISIONAL, claimer=C), now=NOW)
+    stage.hear(C, Delta(BootId(1), 0, 1, (record,)))
+    _, proposed = the_replicate(stage.wait(SETTLE_EVERY_S))
+    assert (proposed.pin.key, proposed.pin.rank) == (key, Rank.QUORATE)
+
+
+def test_anybody_has_a_provisional_pin_agreed_on_that_its_home_forgot_as_well() -> None:
+    stage, key = Stage(), key_held_by(B, C)
+    record = record_from_pin(key, a_pin("s1", rank=Rank.PROVISIONAL, claimer=C), now=NOW)
+    stage.hear(C, Delta(BootId(1), 0, 1, (record,)))
+    for _ in range(SETTLE_FOR_OTHERS_LOOKS):
+        assert claims(stage.wait(SETTLE_EVERY_S)) == []
+    assert claims(stage.wait(SETTLE_EVERY_S)) == [(B, False)]
 
 
 def test_without_any_owner_the_client_waits_for_a_view_but_not_for_ever() -> None:
