@@ -4,6 +4,7 @@ MeshlbError
 ├── ConfigError          the operator's configuration file or command line
 ├── StoreError           the disk, or a damaged store
 ├── KeyOrderError        the operator's order about the cluster's secrets  (has a code)
+├── NoQuorumError        the cluster: this node is with a minority, and must not decide alone
 ├── ListenError          an address that cannot be bound
 ├── DownstreamError      the client: bad syntax, limits, time-outs        (has an HTTP status)
 ├── UpstreamError        the backend: refused, reset, invalid or late     (has an HTTP status)
@@ -39,6 +40,10 @@ class KeyOrderError(MeshlbError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NoQuorumError(MeshlbError):
+    """`mode = "strict"`: a new session was refused for want of a majority; nothing was changed."""
 
 
 class ListenError(MeshlbError):

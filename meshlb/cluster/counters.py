@@ -29,6 +29,8 @@ class MeshCounters:
     """Handshakes in which a peer refused this node, by reason."""
     claims: Counter[str] = field(default_factory=Counter)
     """This node's claims by how they ended: `hit`, `new`, `moved`, `provisional`."""
+    sessions_refused: int = 0
+    """New or moved sessions that strict mode has refused."""
     deltas_sent: int = 0
     deltas_received: int = 0
     pulls_started: int = 0

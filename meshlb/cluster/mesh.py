@@ -122,7 +122,12 @@ class Mesh:
             streams=NoStreams() if cluster is None else self._streams,
             counters=self.counters,
         )
-        self.table = MemberTable(self._pins, self.clock)
+        self.table = MemberTable(
+            self._pins,
+            self.clock,
+            is_strict=cluster is not None and cluster.is_strict,
+            is_quorate=lambda: self.is_quorate,
+        )
         """The stick table, for the proxy."""
         self._membership: Membership | None = None
         self._agent: Agent | None = None

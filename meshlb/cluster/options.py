@@ -23,6 +23,8 @@ class ClusterOptions:
     join: tuple[Address | DnsSeed, ...] = ()
     secrets: tuple[bytes, ...] = field(repr=False)
     timings: Timings = PROFILES["lan"]
+    is_strict: bool = False
+    """A minority begins no sessions."""
 
     @classmethod
     def of(cls, settings: ClusterSettings) -> "ClusterOptions":
@@ -34,4 +36,5 @@ class ClusterOptions:
             join=settings.join,
             secrets=settings.secrets,
             timings=PROFILES[settings.profile],
+            is_strict=settings.mode == "strict",
         )

@@ -69,7 +69,7 @@ class PinAgent:
             on_done=self._done,
         )
         self._clock = clock
-        self._counters = counters
+        self.counters = counters
         self._waiters: dict[int, _Waiter] = {}
         self._token = 0
         self._work = trio.Event()
@@ -88,7 +88,7 @@ class PinAgent:
         return waiter.pin
 
     def _done(self, effect: ClaimDone) -> None:
-        self._counters.claims[effect.outcome.value] += 1
+        self.counters.claims[effect.outcome.value] += 1
         waiter = self._waiters.get(effect.token)
         if waiter is not None:  # else its client has gone
             waiter.pin = effect.pin

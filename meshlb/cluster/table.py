@@ -1,40 +1,75 @@
 """The stick table of a member, as its proxy sees it.
 
-Owns nothing: it joins the replica, the claim machine and replication into the four verbs of
-`StickTable`. Must not know streams or members.
+Owns the strict mode; else it only joins the replica, the claim machine and replication into the
+verbs of `StickTable`. Must not know streams or members.
+
+With `mode = "strict"` nothing that is not agreed on begins or moves a session: a claim is refused
+where this node is with a minority, or ends in a provisional pin because home and backup stay
+silent; such a pin is not followed either, until it is agreed on.
 
 Spec: protocol/spec/pins.md.
 """
 
+from collections.abc import Callable
+
 from meshlb.cluster.clock import TableClock
 from meshlb.cluster.pins import PinAgent
 from meshlb.core.sticky.pin import Pin, Proposal
+from meshlb.errors import NoQuorumError
 from meshlb.model import SessionKey
+from meshlb.wire.messages import Rank
 
 
 class MemberTable:
     """Implements `meshlb.core.sticky.table.StickTable` in the process of the member itself."""
 
-    def __init__(self, agent: PinAgent, clock: TableClock) -> None:
+    def __init__(
+        self,
+        agent: PinAgent,
+        clock: TableClock,
+        *,
+        is_strict: bool = False,
+        is_quorate: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Wire; `is_quorate`: whether this node is with the majority now."""
         self._agent = agent
         self._turns = agent.turns
         self._replica = agent.turns.claims.replica
         self._now = clock.now
+        self._is_strict = is_strict
+        self._is_quorate = is_quorate
 
     def look_up(self, key: SessionKey, now: float) -> Pin | None:
         """The pin of `key` in the local replica that lives at `now`."""
-        return self._replica.look_up(key, now)
+        pin = self._replica.look_up(key, now)
+        if self._is_strict and pin is not None and pin.rank is Rank.PROVISIONAL:
+            return None
+        return pin
 
     async def claim(self, proposal: Proposal) -> Pin:
         """Agrees with the cluster on one pin for the proposal's key."""
-        return await self._agent.claim(proposal)
+        self._check_quorum()
+        pin = await self._agent.claim(proposal)
+        if self._is_strict and pin.rank is Rank.PROVISIONAL:
+            raise self._refused("the cluster did not agree on a backend in time")
+        return pin
 
-    def plant(self, proposal: Proposal, *, epoch: int = 0) -> Pin:
+    def plant(self, proposal: Proposal, *, epoch: int | None = None) -> Pin:
         """Pins a key that no other node can be claiming, and replicates it at once."""
-        pin, is_new = self._replica.plant(proposal, epoch=epoch, now=self._now())
+        if epoch is None:
+            self._check_quorum()
+        pin, is_new = self._replica.plant(proposal, epoch=epoch or 0, now=self._now())
         if is_new:
             self._turns.stored(proposal.key, pin)
         return pin
+
+    def _check_quorum(self) -> None:
+        if self._is_strict and not self._is_quorate():
+            raise self._refused("this node is with a minority of the cluster")
+
+    def _refused(self, reason: str) -> NoQuorumError:
+        self._agent.counters.sessions_refused += 1
+        return NoQuorumError(reason)
 
     def touch(self, key: SessionKey, pin: Pin, ttl_s: float) -> None:
         """Notes that `pin` was used now."""

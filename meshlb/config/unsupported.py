@@ -28,7 +28,6 @@ class Unsupported:
 
 UNSUPPORTED: Final = (
     Unsupported("node.workers", "more than one process", (0,)),
-    Unsupported("cluster.mode", "strict mode", ("available",)),
     Unsupported("listener.*.protocol", "UDP", ("http", "tcp")),
     Unsupported("listener.*.tls", "TLS"),
     Unsupported("listener.*.proxy_protocol", "the PROXY protocol", (False,)),

@@ -18,6 +18,7 @@ from meshlb.core.sticky.cookie import CookieSealer, LbCookie
 from meshlb.core.sticky.extract import KeyRule, extract, hash_key
 from meshlb.core.sticky.pin import NO_BACKEND, Pin, Proposal
 from meshlb.core.sticky.table import StickTable
+from meshlb.errors import NoQuorumError
 from meshlb.model import SESSION_KEY_BYTES, BackendName, KeySource, PoolName, SessionKey
 
 COOKIE_REFRESH_FRACTION = 0.25
@@ -57,6 +58,7 @@ class Decision(Generic[B]):
         proposal: what to claim first; None: no claim is due.
         cookie: the value of a load-balancer cookie to set with the response; None: set none.
         minted: the pin was made just now, without a claim.
+        refusal: why there is no backend, where it is not for want of one; else empty.
         made_at: when the session began, as the client's cookie says; None: with this request.
     """
 
@@ -67,6 +69,7 @@ class Decision(Generic[B]):
     proposal: Proposal | None = None
     cookie: bytes | None = None
     minted: bool = False
+    refusal: str = ""
     made_at: float | None = None
 
 
@@ -232,7 +235,10 @@ class Router(Generic[B]):
         if chosen is None:
             return Decision(None, rule)
         key = SessionKey(self._draw(SESSION_KEY_BYTES))
-        pin = self._table.plant(self._propose(rule, key, chosen))
+        try:
+            pin = self._table.plant(self._propose(rule, key, chosen))
+        except NoQuorumError as error:
+            return Decision(None, rule, refusal=str(error))
         decision = Decision(chosen, rule, key, pin, minted=True)
         self._set_cookie(decision, now)
         return decision

@@ -11,7 +11,7 @@ import structlog
 from meshlb.core.http.response import ResponseParser
 from meshlb.core.route import Decision, Router
 from meshlb.core.sticky.table import StickTable
-from meshlb.errors import UpstreamError
+from meshlb.errors import NoQuorumError, UpstreamError
 from meshlb.model import BackendName, PoolName
 from meshlb.net.sockets import connect_tcp
 from meshlb.proxy.backend import Backend
@@ -60,8 +60,9 @@ class Dispatcher:
             fresh: open a new connection even if an idle one is there.
 
         Raises:
-            UpstreamError: status 503 where no backend is left to try, or this node has run out
-                of descriptors; else that of the last failure.
+            UpstreamError: status 503 where no backend is left to try, this node has run out of
+                descriptors, or it may not begin a session (`mode = "strict"`); else that of the
+                last failure.
         """
         try:
             return await self._obtain(decision, fresh=fresh)
@@ -72,7 +73,10 @@ class Dispatcher:
         failed: dict[BackendName, UpstreamError] = {}
         for _ in range(ATTEMPTS_MAX):
             if decision.proposal is not None:
-                await self._claim(decision, failed)
+                try:
+                    await self._claim(decision, failed)
+                except NoQuorumError as error:
+                    raise UpstreamError(503, str(error)) from error
             backend = decision.backend
             if backend is None:
                 break
@@ -90,7 +94,7 @@ class Dispatcher:
                 self._router.redirect(decision, failed)
         if failed:
             raise next(reversed(failed.values()))
-        raise UpstreamError(503, "no backend is available")
+        raise UpstreamError(503, decision.refusal or "no backend is available")
 
     async def _claim(
         self, decision: Decision[Backend], failed: Mapping[BackendName, UpstreamError]

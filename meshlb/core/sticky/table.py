@@ -16,8 +16,10 @@ from meshlb.model import SessionKey
 class StickTable(Protocol):
     """Looks up, claims, plants and touches pins; shared by all connections of a process.
 
-    No method raises because the cluster is slow, split or absent: stickiness then weakens (a
-    provisional pin), and the client is served.
+    With `mode = "available"` no method raises because the cluster is slow, split or absent:
+    stickiness then weakens (a provisional pin), and the client is served. With `mode = "strict"`
+    a node that the majority cannot hear, or does not answer in time, begins no session and moves
+    none: `claim` and the `plant` of a minted key raise `NoQuorumError`. Existing pins go on.
     """
 
     def look_up(self, key: SessionKey, now: float) -> Pin | None:
@@ -36,15 +38,22 @@ class StickTable(Protocol):
 
         To move a key away from an unusable backend, name that backend in `moved_from` and its
         pin's epoch in `moved_from_epoch`.
+
+        Raises:
+            NoQuorumError: in strict mode, see above.
         """
         ...
 
-    def plant(self, proposal: Proposal, *, epoch: int = 0) -> Pin:
+    def plant(self, proposal: Proposal, *, epoch: int | None = None) -> Pin:
         """Pins a key that no other node can be claiming, and replicates it at once.
 
         For a load-balancer cookie that was minted just now (its key is new, so nobody races for
         it), or one that a client brought back and whose pin this table has lost (`epoch` is
-        then the cookie's). A newer pin that the table holds after all is returned instead.
+        then the cookie's, and None else). A newer pin that the table holds after all is returned
+        instead.
+
+        Raises:
+            NoQuorumError: in strict mode, for a minted key.
         """
         ...
 

@@ -63,6 +63,7 @@ class Node:
         bind: Address = FREE,
         pins: dict[SessionKey, Pin] | None = None,
         data_dir: Path | None = None,
+        is_strict: bool = False,
     ) -> None:
         self.store = DictStore()
         self.store.pins.update(pins or {})
@@ -70,7 +71,12 @@ class Node:
         self.mesh = Mesh(
             NodeName(name),
             cluster=ClusterOptions(
-                name=cluster, bind=bind, join=tuple(join), secrets=secrets, timings=LOCAL
+                name=cluster,
+                bind=bind,
+                join=tuple(join),
+                secrets=secrets,
+                timings=LOCAL,
+                is_strict=is_strict,
             ),
             store=self.store,
             data_dir=data_dir,
@@ -118,12 +124,14 @@ class Node:
 
 
 @asynccontextmanager
-async def cluster(*names: str) -> AsyncIterator[tuple[list[Node], trio.Nursery]]:
+async def cluster(
+    *names: str, is_strict: bool = False
+) -> AsyncIterator[tuple[list[Node], trio.Nursery]]:
     """Nodes that all see each other alive and in sync, and the nursery they run in."""
     async with trio.open_nursery() as nursery:
         nodes: list[Node] = []
         for name in names:
-            node = Node(name, join=[node.address for node in nodes])
+            node = Node(name, join=[node.address for node in nodes], is_strict=is_strict)
             nodes.append(node)
             await nursery.start(node.run)
         await until(lambda: all(n.sees_alive(*names) and owners(n) == len(names) for n in nodes))

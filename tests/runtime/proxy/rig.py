@@ -11,6 +11,7 @@ import trio
 
 from meshlb.config.loader import load
 from meshlb.core.sticky.pin import Pin, Proposal
+from meshlb.errors import NoQuorumError
 from meshlb.model import Address, BackendName, NodeName, PoolName, SessionKey
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.plane import DataPlane
@@ -44,6 +45,8 @@ class DictTable:
         self.answers = trio.Event()
         """Claims wait for it."""
         self.answers.set()
+        self.refuses = False
+        """As in strict mode, while this node is with a minority."""
 
     def look_up(self, key: SessionKey, now: float) -> Pin | None:
         pin = self.pins.get(key)
@@ -52,6 +55,8 @@ class DictTable:
     async def claim(self, proposal: Proposal) -> Pin:
         self.claims.append(proposal)
         await self.answers.wait()
+        if self.refuses:
+            raise NoQuorumError("this node is with a minority of the cluster")
         pin = self.look_up(proposal.key, time.time())
         if pin is None or (proposal.moved_from and proposal.rejects(pin)):
             epoch = proposal.moved_from_epoch + 1 if proposal.moved_from else 0
@@ -59,9 +64,11 @@ class DictTable:
             self.pins[proposal.key] = pin
         return pin
 
-    def plant(self, proposal: Proposal, *, epoch: int = 0) -> Pin:
+    def plant(self, proposal: Proposal, *, epoch: int | None = None) -> Pin:
+        if self.refuses and epoch is None:
+            raise NoQuorumError("this node is with a minority of the cluster")
         self.planted.append(proposal)
-        return self.pins.setdefault(proposal.key, self.pin(proposal, epoch))
+        return self.pins.setdefault(proposal.key, self.pin(proposal, epoch or 0))
 
     def touch(self, key: SessionKey, pin: Pin, ttl_s: float) -> None:
         self.touched.append(key)

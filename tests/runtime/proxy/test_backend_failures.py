@@ -196,6 +196,36 @@ async def test_no_backend_at_all_becomes_503_with_retry_after(tmp_path, sticky):
         await client.ended()
 
 
+@pytest.mark.parametrize("sticky", [BY_HEADER, '[[pool.app.sticky]]\nby = "cookie"'])
+async def test_a_new_session_that_a_minority_may_not_begin_gets_503_with_retry_after(
+    tmp_path, sticky
+):
+    async with scripted(tmp_path, sticky=sticky) as rig:
+        rig.table.refuses = True
+        client = await rig.exchange(get(b"/", b"X-Key: k"))
+        answer = await client.message()
+        assert is_own_answer(answer, 503)
+        assert int(answer["retry-after"]) > 0
+        assert b"minority" in answer.body
+        await client.ended()
+        assert not rig.origins["s1"].wires
+
+
+@pytest.mark.parametrize("sticky", [BY_HEADER, '[[pool.app.sticky]]\nby = "cookie"'])
+async def test_an_existing_session_goes_on_where_no_new_one_may_begin(tmp_path, sticky):
+    async with scripted(tmp_path, sticky=sticky) as rig:
+        client, backend = await answered(rig, get(b"/", b"X-Key: k"), ok())
+        cookie = (await client.message()).headers.get("set-cookie", b"").split(b";")[0]
+        rig.table.refuses = True
+        for forget in (False, True):
+            if forget and cookie:  # the client brings back what the table has lost
+                rig.table.pins.clear()
+            await client.say(get(b"/", b"X-Key: k", b"Cookie: " + cookie))
+            await backend.message()
+            await backend.say(ok())
+            assert (await client.message()).status == 200
+
+
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"DELETE"])
 async def test_a_repeatable_request_survives_that_the_backend_closed_a_reused_connection(
     tmp_path, method

@@ -1,8 +1,11 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from meshlb.cluster.options import ClusterOptions
 from meshlb.config import paths
+from meshlb.config.loader import parse
 from meshlb.config.schema import Settings
 from meshlb.config.unsupported import UNSUPPORTED
 from tests.unit.config.test_loader import MINIMAL, faults_of
@@ -25,6 +28,13 @@ from tests.unit.config.test_loader import MINIMAL, faults_of
 def test_what_this_version_cannot_do_is_refused_plainly(text: str, place: str) -> None:
     (fault,) = faults_of(text)
     assert fault.startswith(f"{place}: this version of meshlb does not support ")
+
+
+def test_strict_mode_is_supported() -> None:
+    cluster = f'[cluster]\nname = "shop"\nbind = "127.0.0.1:7946"\nsecrets = ["{"A" * 43}="]\n'
+    settings = parse(cluster + 'mode = "strict"\n' + MINIMAL, directory=Path("/nowhere"))
+    assert settings.cluster is not None
+    assert ClusterOptions.of(settings.cluster).is_strict
 
 
 def test_a_value_that_no_version_takes_is_one_fault_and_not_two() -> None:
