@@ -206,7 +206,6 @@ async def test_a_new_session_that_a_minority_may_not_begin_gets_503_with_retry_a
         answer = await client.message()
         assert is_own_answer(answer, 503)
         assert int(answer["retry-after"]) > 0
-        assert b"minority" in answer.body
         await client.ended()
         assert not rig.origins["s1"].wires
 
@@ -215,7 +214,8 @@ async def test_a_new_session_that_a_minority_may_not_begin_gets_503_with_retry_a
 async def test_an_existing_session_goes_on_where_no_new_one_may_begin(tmp_path, sticky):
     async with scripted(tmp_path, sticky=sticky) as rig:
         client, backend = await answered(rig, get(b"/", b"X-Key: k"), ok())
-        cookie = (await client.message()).headers.get("set-cookie", b"").split(b";")[0]
+        fields = dict((await client.message()).fields)
+        cookie = fields.get(b"set-cookie", b"").split(b";")[0]
         rig.table.refuses = True
         for forget in (False, True):
             if forget and cookie:  # the client brings back what the table has lost
