@@ -18,9 +18,11 @@ from meshlb.admin.view import (
     AdminError,
     BackendView,
     Explanation,
+    HealView,
     KeyStep,
     KeyView,
     MemberView,
+    MoveView,
     PinChange,
     PinView,
     PoolView,
@@ -127,6 +129,27 @@ class LiveNode:
                 sync=sync.get(member.name),
             )
             for member in sorted(self._mesh.members(), key=lambda member: member.name)
+        )
+
+    def heals(self) -> tuple[HealView, ...]:
+        """The latest ends of partitions, the oldest first, and which pins moved then."""
+        return tuple(
+            HealView(
+                at=_iso(heal.began_at),
+                members=tuple(sorted(heal.members)),
+                over=heal.is_over,
+                pins_moved=heal.moved,
+                moves=tuple(
+                    MoveView(
+                        key=move.key.hex(),
+                        pool=move.pool,
+                        moved_from=move.moved_from,
+                        moved_to=move.moved_to,
+                    )
+                    for move in heal.moves
+                ),
+            )
+            for heal in self._mesh.heals().all()
         )
 
     def pools(self) -> tuple[PoolView, ...]:
@@ -237,6 +260,9 @@ class LiveNode:
             sync_differing={peer: known.differing_keys for peer, known in sync.items()},
             sync_age_s={peer: known.age_s for peer, known in sync.items()},
             keys_repaired=mesh.keys_repaired,
+            heals=self._mesh.heals().count,
+            pins_moved_by_heals=self._mesh.heals().moved,
+            sessions_refused=mesh.sessions_refused,
             malformed_requests=sum(t.malformed for t in proxy.listeners.values()),
         )
 

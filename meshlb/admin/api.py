@@ -78,6 +78,7 @@ def build_app(node: NodeView) -> Starlette:
             route("/metrics", metrics),
             route("/v1/status", _status),
             route("/v1/members", _members),
+            route("/v1/heals", _heals),
             route("/v1/pools", _pools),
             route("/v1/pins", _pins, "GET", "DELETE"),
             route("/v1/explain", _explain),
@@ -115,6 +116,10 @@ async def _status(node: NodeView, request: Request) -> Response:
 
 async def _members(node: NodeView, request: Request) -> Response:
     return _json({"members": node.members()})
+
+
+async def _heals(node: NodeView, request: Request) -> Response:
+    return _json({"heals": node.heals()})
 
 
 async def _pools(node: NodeView, request: Request) -> Response:

@@ -47,6 +47,10 @@ class Meters:
     sync_age_s: Mapping[str, float] = field(default_factory=dict)
     """How long ago that was, by peer."""
     keys_repaired: int = 0
+    heals: int = 0
+    pins_moved_by_heals: int = 0
+    sessions_refused: int = 0
+    """By strict mode."""
     malformed_requests: int = 0
     """Requests answered 400 or 431 because of their syntax."""
 
@@ -137,6 +141,19 @@ def _of_the_mesh(meters: Meters) -> Iterator[Metric]:
         "How long ago this node's table and a peer's were last compared.",
         ("peer",),
         _by_one(meters.sync_age_s, ()),
+    )
+    yield _counter("meshlb_heals", "Partitions that have ended.", (), [((), meters.heals)])
+    yield _counter(
+        "meshlb_heal_pins_moved",
+        "Live pins that the other side's have replaced after a partition.",
+        (),
+        [((), meters.pins_moved_by_heals)],
+    )
+    yield _counter(
+        "meshlb_sessions_refused",
+        "New or moved sessions that strict mode has refused for want of agreement.",
+        (),
+        [((), meters.sessions_refused)],
     )
     yield _counter(
         "meshlb_datagrams_refused",

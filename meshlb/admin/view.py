@@ -46,6 +46,33 @@ class SyncView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MoveView:
+    """A pin that moved when a partition healed."""
+
+    key: str
+    """The hash of the session key, in hexadecimal."""
+    pool: str
+    moved_from: str
+    moved_to: str
+    """Empty: unpinned on the other side."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealView:
+    """The end of a partition, as this node saw it."""
+
+    at: str
+    """ISO 8601, UTC."""
+    members: tuple[str, ...]
+    """Those that came back."""
+    over: bool
+    """Nothing more is counted."""
+    pins_moved: int
+    moves: tuple[MoveView, ...]
+    """At most 1,000 of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
     """This node at a glance."""
 
@@ -204,6 +231,10 @@ class NodeView(Protocol):
 
     def members(self) -> tuple[MemberView, ...]:
         """All members in the view, by name; a node that stands alone has itself."""
+        ...
+
+    def heals(self) -> tuple[HealView, ...]:
+        """The latest ends of partitions, the oldest first, and which pins moved then."""
         ...
 
     def pools(self) -> tuple[PoolView, ...]:

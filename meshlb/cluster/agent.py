@@ -97,6 +97,8 @@ class Agent:
         self._links: Links | None = None
         self._on_hurry: Callable[[], None] = lambda: None
         self._sleeps_until = -math.inf
+        self._dead: dict[NodeName, BootId] = {}
+        """Members taken for dead, and which of their lives that was."""
         self._dials: dict[NodeName, tuple[float, float]] = {}
         self._renewal = None if keys is None else Renewal(me.name, keys)
         self.reason = "starting"
@@ -192,6 +194,10 @@ class Agent:
                 reason=reason,
                 reporter=member.reporter,
             )
+        if member.state is MemberState.DEAD:
+            self._dead[member.name] = member.boot_id
+        elif member.is_live and self._dead.pop(member.name, None) == member.boot_id:
+            self._turns.returned(member.name)
         if member.is_live:
             self._port.introduce(member.name, member.boot_id)
             self._ensure_link(member, self._now())

@@ -23,6 +23,7 @@ from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
 from meshlb.cluster.discovery import RESOLVE_EVERY_S, resolve
 from meshlb.cluster.drive import drive
+from meshlb.cluster.heals import Heals
 from meshlb.cluster.history import Note
 from meshlb.cluster.keys import ClusterKeys
 from meshlb.cluster.links import Credentials, Links
@@ -280,6 +281,10 @@ class Mesh:
     def sync(self) -> dict[NodeName, Sync]:
         """How this node's table and that of each linked peer compare, as of the last time."""
         return self._pins.turns.repair.sync()
+
+    def heals(self) -> Heals:
+        """What moved when partitions ended."""
+        return self._pins.turns.heals
 
     def overrides(self) -> tuple[BackendOverride, ...]:
         """Every operator's word known here."""

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.heals import Heals
 from meshlb.cluster.history import History
 from meshlb.cluster.repair import Repair, RepairWord
 from meshlb.cluster.replication import Carrier, PinReader, Replication
@@ -88,6 +89,7 @@ class Turns:
         claims: the claim machine.
         replication: the log, and the pulls.
         repair: what mends the rest.
+        heals: what moved when partitions ended, for people.
         history: what happened to each key, for people.
     """
 
@@ -127,6 +129,7 @@ class Turns:
             replication=self.replication,
             counters=counters,
         )
+        self.heals = Heals()
         self._name = name
         self._store = store
         self._streams = streams
@@ -154,6 +157,10 @@ class Turns:
     def removed(self, key: SessionKey, pin: Pin) -> None:
         """The store has dropped a record that was dead for long."""
         self._digested.removed(key, pin)
+
+    def returned(self, member: NodeName) -> None:
+        """`member` was taken for dead, and has lived all the time."""
+        self.heals.returned(member, self._now())
 
     def wake(self) -> None:
         """There may be something to send."""
@@ -189,19 +196,19 @@ class Turns:
         match message:
             case Delta():
                 self._note(peer, message)
-                self._receive(PeerMessage(peer, message))
+                self._merge(peer, message)
                 self.replication.merged(peer, message)
             case DeltaAck():
                 self.replication.acked(peer, message)
             case PullRequest():
                 self.replication.asked(peer, message)
             case PullChunk():
-                self._receive(PeerMessage(peer, message))
+                self._merge(peer, message)
                 for name, mark in self.replication.chunk_merged(peer, message, self._now()):
                     self._receive(PeerMessage(name, mark))
             case BucketPins():
                 living = tuple(record for record in message.pins if record.expires_in_ms)
-                self._receive(PeerMessage(peer, replace(message, pins=living)))
+                self._merge(peer, replace(message, pins=living))
                 self.repair.hear(peer, message, self._now())
             case Digest() | BucketHashes() | BucketsDiffering() | BucketKeys():
                 self.repair.hear(peer, message, self._now())
@@ -209,6 +216,12 @@ class Turns:
                 """It comes back with the end of a pull."""
             case _:
                 self._receive(PeerMessage(peer, message))
+
+    def _merge(self, peer: NodeName, message: Delta | PullChunk | BucketPins) -> None:
+        get = self._digested.get
+        known = self.heals.before(message.pins, get, self._now())
+        self._receive(PeerMessage(peer, message))
+        self.heals.after(known, get)
 
     def _note(self, teller: NodeName, delta: Delta) -> None:
         now = self._now()
@@ -219,7 +232,7 @@ class Turns:
 
     def next_deadline(self) -> float:
         """When a turn is due without anything happening, in table time; infinity for never."""
-        return min(self._claims_due(), self.repair.next_deadline())
+        return min(self._claims_due(), self.repair.next_deadline(), self.heals.next_deadline())
 
     def _claims_due(self) -> float:
         due = self.claims.next_deadline()
@@ -244,6 +257,7 @@ class Turns:
         self._emit(now)
         while self._effects:
             self._emit(now)
+        self.heals.handle_timer(now)
         if self.repair.next_deadline() <= now:
             self.repair.handle_timer(now)
         if self.replication.serve_pulls(table_now=now):

@@ -7,9 +7,11 @@ from meshlb.admin.view import (
     AdminError,
     BackendView,
     Explanation,
+    HealView,
     KeyStep,
     KeyView,
     MemberView,
+    MoveView,
     PinChange,
     PinView,
     PoolView,
@@ -101,6 +103,14 @@ class FakeNode:
                 sync=SYNC.get(name),
             )
             for name, state in states.items()
+        )
+
+    def heals(self) -> tuple[HealView, ...]:
+        move = MoveView(key="ab" * 16, pool=POOL, moved_from="s1", moved_to="s2")
+        return (
+            HealView(
+                at="2026-01-02T03:04:05Z", members=("lb-2",), over=True, pins_moved=1, moves=(move,)
+            ),
         )
 
     def pools(self) -> tuple[PoolView, ...]:

@@ -61,6 +61,14 @@ async def test_members_and_pools_are_lists_under_their_name(client: httpx.AsyncC
     assert {"address", "weight", "connections", "pins"} <= set(pools[0]["backends"][0])
 
 
+async def test_heals_say_how_many_pins_moved_and_which(client: httpx.AsyncClient) -> None:
+    (heal,) = (await client.get("/v1/heals")).json()["heals"]
+    assert (heal["members"], heal["pins_moved"]) == (["lb-2"], 1)
+    assert heal["moves"] == [
+        {"key": "ab" * 16, "pool": "app", "moved_from": "s1", "moved_to": "s2"}
+    ]
+
+
 async def test_a_live_node_is_healthy_and_ready_only_in_sync(
     client: httpx.AsyncClient, node: FakeNode
 ) -> None:

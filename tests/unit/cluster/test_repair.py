@@ -7,13 +7,14 @@ from typing import TypeVar
 
 from meshlb.cluster.comparison import COMPARE_STALL_S, SCAN_PINS
 from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.heals import HEAL_S, Move
 from meshlb.cluster.repair import COMPARE_EVERY_S, DIGEST_EVERY_S, Sync
 from meshlb.cluster.turns import PinWord, Turns
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.merge import tombstone
 from meshlb.core.sticky.pin import MS_PER_S, Pin
 from meshlb.core.sticky.vector import LAG_S
-from meshlb.model import BackendName, BootId, NodeName, SessionKey
+from meshlb.model import BackendName, BootId, NodeName, PoolName, SessionKey
 from meshlb.wire.messages import (
     BucketHashes,
     BucketKeys,
@@ -323,6 +324,28 @@ def test_a_comparison_that_the_peer_does_not_answer_is_given_up_and_begun_again(
     assert world["b"].counters.comparisons >= 2
     world.loses = lambda message: False
     world.run(until=world.are_alike)
+
+
+def test_what_a_heal_has_moved_is_counted_and_listed() -> None:
+    world = World("a", "b")
+    world.run(2.0)
+    world.cut("a", "b")
+    world["a"].plant(1, "s1")
+    world.now += 1.0
+    world["b"].plant(1, "s2")
+    world["b"].plant(2, "s2")
+    world.run(1.0)
+    for one, other in (("a", "b"), ("b", "a")):
+        world[one].turns.returned(NodeName(other))
+    world.link("a", "b")
+    world.run(until=world.are_alike)
+    world.run(HEAL_S)
+    (at_a,), (at_b,) = (world[name].turns.heals.all() for name in "ab")
+    assert (at_a.moved, at_a.moves, at_a.is_over) == (0, [], True)
+    assert at_b.moved == 1
+    assert at_b.moves == [
+        Move(key_of(1), PoolName("app"), moved_from=BackendName("s2"), moved_to=BackendName("s1"))
+    ], "the earlier pin stays"
 
 
 def test_a_table_is_summed_up_in_the_background_and_nothing_is_compared_before() -> None:
