@@ -17,7 +17,7 @@ class MeshCounters:
     datagrams_unsent: int = 0
     """Dropped because the kernel did not take them."""
     datagrams_refused: Counter[str] = field(default_factory=Counter)
-    """By reason: one of `meshlb.wire.seal.REFUSAL_REASONS`, `messages` or `overrun`."""
+    """By reason: one of `meshlb.wire.seal.REFUSAL_REASONS`, `messages` or `unproven`."""
     links_opened: int = 0
     links_closed: Counter[str] = field(default_factory=Counter)
     """By why: one of `meshlb.cluster.link.CLOSE_REASONS`."""

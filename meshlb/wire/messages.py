@@ -70,6 +70,20 @@ class Nack:
 
 
 @dataclass(frozen=True, slots=True)
+class Challenge:
+    """Prove that you seal now: a datagram of yours may be a recording. Datagram only."""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeAnswer:
+    """The nonce of a Challenge, sealed by whom it was sent to. Datagram only."""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
 class PushPull:
     """The sender's whole view; answered in kind where `wants_reply` is set. Stream only."""
 
@@ -314,6 +328,8 @@ TYPE_IDS: dict[int, type] = {
     4: Nack,
     5: MemberUpdate,
     6: PushPull,
+    7: Challenge,
+    8: ChallengeAnswer,
     16: Claim,
     17: ClaimAnswer,
     18: Replicate,
@@ -340,6 +356,8 @@ Message = (
     | Nack
     | MemberUpdate
     | PushPull
+    | Challenge
+    | ChallengeAnswer
     | Claim
     | ClaimAnswer
     | Replicate
@@ -358,8 +376,10 @@ Message = (
     | BucketPins
 )
 
-DATAGRAM_MESSAGES: frozenset[type] = frozenset({Ping, PingRequest, Ack, Nack, MemberUpdate})
+DATAGRAM_ONLY: frozenset[type] = frozenset({PingRequest, Nack, Challenge, ChallengeAnswer})
+
+DATAGRAM_MESSAGES: frozenset[type] = DATAGRAM_ONLY | {Ping, Ack, MemberUpdate}
 """What may travel in a datagram."""
 
-STREAM_MESSAGES: frozenset[type] = frozenset(TYPE_IDS.values()) - {PingRequest, Nack}
+STREAM_MESSAGES: frozenset[type] = frozenset(TYPE_IDS.values()) - DATAGRAM_ONLY
 """What may travel on a stream."""

@@ -141,6 +141,9 @@ class Opened:
 
     sender: NodeName
     boot_id: BootId
+    counter: int
+    is_proven: bool
+    """It was sealed after the sender answered a challenge, so it is no recording."""
     plain: bytes
 
 
@@ -149,9 +152,10 @@ class ReplayWindow:
 
     __slots__ = ("_newest", "_seen")
 
-    def __init__(self) -> None:
-        self._newest = 0
-        self._seen = 0
+    def __init__(self, floor: int = 0) -> None:
+        """`floor` and every counter below it count as seen."""
+        self._newest = floor
+        self._seen = (1 << REPLAY_WINDOW_BITS) - 1
 
     def is_fresh(self, counter: int) -> bool:
         """True where `counter` was not seen and is not too old to tell."""
@@ -191,12 +195,15 @@ class DatagramOpener:
     A datagram of a (sender, boot id) that nobody introduced is refused before any key is
     derived: otherwise those of an earlier start of the sender could be played to a node that
     has just started and has seen none of them. Who may introduce is the caller's business.
+
+    The datagrams of the present start may be recordings just as well, for a node that has started
+    later: what it opens is marked as such until the sender has `proven` where its counter stands.
     """
 
     def __init__(self, keyring: Keyring, *, label: ClusterLabel) -> None:
         self._label = label
         self._keyring = keyring
-        self._peers: dict[tuple[str, int], ReplayWindow] = {}
+        self._peers: dict[tuple[str, int], ReplayWindow | None] = {}
         self._ciphers = lru_cache(maxsize=2 * REPLAY_SENDERS_MAX)(_datagram_cipher)
 
     def use(self, keyring: Keyring) -> None:
@@ -205,12 +212,21 @@ class DatagramOpener:
         self._ciphers.cache_clear()
 
     def introduce(self, sender: NodeName, boot_id: BootId) -> None:
-        """Accepts datagrams of this start of `sender`; the oldest introduction makes room."""
+        """Opens datagrams of this start of `sender`; the oldest introduction makes room."""
         if (sender, boot_id) in self._peers:
             return
         if len(self._peers) >= REPLAY_SENDERS_MAX:
             del self._peers[next(iter(self._peers))]
-        self._peers[sender, boot_id] = ReplayWindow()
+        self._peers[sender, boot_id] = None
+
+    def is_proven(self, sender: NodeName, boot_id: BootId) -> bool:
+        """True where this start of `sender` has answered a challenge."""
+        return self._peers.get((sender, boot_id)) is not None
+
+    def prove(self, sender: NodeName, boot_id: BootId, *, counter: int) -> None:
+        """This start of `sender` has just sealed a datagram with `counter`; later ones count."""
+        if (sender, boot_id) in self._peers and self._peers[sender, boot_id] is None:
+            self._peers[sender, boot_id] = ReplayWindow(counter)
 
     def knows(self, sender: NodeName, boot_id: BootId) -> bool:
         """True where this start of `sender` was introduced."""
@@ -236,18 +252,19 @@ class DatagramOpener:
             raise DatagramError("malformed")
         header = datagram[:header_bytes]
         sender = header[_HEADER.size :].decode("latin-1")
-        window = self._peers.get((sender, boot_id))
-        if window is None:
+        if (sender, boot_id) not in self._peers:
             raise DatagramError("unknown")
-        if not window.is_fresh(counter):
+        window = self._peers[sender, boot_id]
+        if window is not None and not window.is_fresh(counter):
             raise DatagramError("replay")
         cipher = self._ciphers(secret, key_id, sender, boot_id)
         try:
             plain = cipher.decrypt(_NONCE.pack(0, counter), datagram[header_bytes:], header)
         except InvalidTag as error:
             raise DatagramError("seal") from error
-        window.mark(counter)
-        return Opened(NodeName(sender), BootId(boot_id), plain)
+        if window is not None:
+            window.mark(counter)
+        return Opened(NodeName(sender), BootId(boot_id), counter, window is not None, plain)
 
 
 class FrameSealer:

@@ -10,7 +10,7 @@ import trio
 
 from meshlb.cluster.links import HALF_OPEN_MAX
 from meshlb.errors import ListenError
-from meshlb.model import BootId, NodeName
+from meshlb.model import Address, BootId, NodeName
 from meshlb.wire.codec import encode
 from meshlb.wire.messages import MemberState, MemberUpdate, Ping
 from meshlb.wire.seal import DatagramSealer, Keyring, cluster_label
@@ -77,6 +77,37 @@ async def test_10_000_forged_datagrams_change_nothing_and_are_counted() -> None:
         assert victim.mesh.members() == members
         assert victim.look_up(key_of(1)) == pin
         assert all(node.sees_alive("a", "b", "c") for node in nodes)
+
+
+async def test_recordings_of_a_peers_present_start_change_nothing_at_a_node_that_restarted() -> (
+    None
+):
+    ghost = MemberUpdate(
+        NodeName("ghost"),
+        Address("127.0.0.1", 9),
+        BootId(9),
+        1,
+        MemberState.ALIVE,
+        True,
+        NodeName("b"),
+    )
+    async with cluster("a", "b") as (nodes, nursery):
+        a, b = nodes
+        assert b.mesh._port is not None
+        recorded = [b.mesh._port._sealer.seal(encode([ghost])) for _ in range(50)]
+        await a.stop()
+        again = Node("a", join=[b.address], bind=a.address)
+        await nursery.start(again.run)
+        await until(lambda: again.is_synced)
+        refused = again.mesh.counters.datagrams_refused
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for datagram in recorded:
+                stranger.sendto(datagram, (a.address.host, a.address.port))
+            await until(lambda: refused["unproven"] + refused["replay"] >= len(recorded))
+        await until(lambda: again.sees_alive("a", "b"))
+        # What the peer says now still arrives.
+        received = again.mesh.counters.datagrams_received
+        await until(lambda: again.mesh.counters.datagrams_received > received + 3)
 
 
 async def test_random_bytes_at_the_stream_port_change_nothing_and_are_counted() -> None:

@@ -41,6 +41,7 @@ def sealer(
 def opener(*secrets: bytes) -> DatagramOpener:
     opener = DatagramOpener(Keyring(secrets or (OLD,)), label=SHOP)
     opener.introduce(LB_1, BOOT)
+    opener.prove(LB_1, BOOT, counter=0)
     return opener
 
 
@@ -114,6 +115,36 @@ def test_a_late_datagram_opens_within_the_window_and_not_behind_it() -> None:
     receiver.open(datagrams[-1])
     receiver.open(datagrams[1])
     assert refusal(receiver, datagrams[0]) == "replay"
+
+
+def test_a_sender_that_has_not_proven_its_counter_opens_as_such_and_leaves_no_trace() -> None:
+    sender, receiver = sealer(), DatagramOpener(Keyring((OLD,)), label=SHOP)
+    receiver.introduce(LB_1, BOOT)
+    recorded = sender.seal(b"recorded")
+    for _ in range(2):
+        opened = receiver.open(recorded)
+        assert (opened.is_proven, opened.counter) == (False, 1)
+    assert refusal(receiver, recorded[:-1] + b"!") == "seal"
+
+
+def test_everything_sealed_before_the_proof_is_a_replay_after_it() -> None:
+    sender, receiver = sealer(), DatagramOpener(Keyring((OLD,)), label=SHOP)
+    receiver.introduce(LB_1, BOOT)
+    recorded = [sender.seal(b"recorded") for _ in range(5)]
+    answer = sender.seal(b"answer")
+    receiver.prove(LB_1, BOOT, counter=receiver.open(answer).counter)
+    assert {refusal(receiver, datagram) for datagram in [*recorded, answer]} == {"replay"}
+    later = sender.seal(b"later")
+    assert receiver.open(later).is_proven
+    receiver.prove(LB_1, BOOT, counter=0)
+    assert refusal(receiver, later) == "replay"
+
+
+def test_a_stranger_cannot_be_proven() -> None:
+    receiver = opener()
+    receiver.prove(LB_1, BootId(99), counter=1)
+    assert not receiver.is_proven(LB_1, BootId(99))
+    assert refusal(receiver, sealer(boot_id=99).seal(b"")) == "unknown"
 
 
 def test_the_window_forgets_nothing_when_it_jumps_ahead() -> None:
