@@ -8,6 +8,7 @@ import tracemalloc
 import pytest
 import trio
 
+from meshlb.cluster import links
 from meshlb.cluster.links import HALF_OPEN_MAX
 from meshlb.errors import ListenError
 from meshlb.model import Address, BootId, NodeName
@@ -142,6 +143,19 @@ async def test_a_flood_of_half_open_handshakes_does_not_keep_a_member_out() -> N
         await until(lambda: late.is_synced)
         for stream in stalled:
             await trio.aclose_forcefully(stream)
+
+
+async def test_a_member_beyond_the_bound_on_streams_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with cluster("a", "b") as (nodes, nursery):
+        monkeypatch.setattr(links, "LINKS_MAX", 1)
+        late = Node("c", join=[nodes[0].address])
+        await nursery.start(late.run)
+        await until(lambda: late.mesh.counters.refused_by_peers["too-many-connections"] >= 1)
+        assert nodes[0].sees_alive("a", "b")
+        monkeypatch.undo()
+        await until(lambda: late.is_synced)
 
 
 async def test_memory_stays_bounded_under_noise() -> None:

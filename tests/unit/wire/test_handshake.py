@@ -149,6 +149,23 @@ def test_a_changed_hello_breaks_the_proof() -> None:
     assert answer.reason is Refusal.OTHER_SECRET
 
 
+def test_a_recorded_handshake_proves_nothing_to_another_start() -> None:
+    dialler, dialled = initiator(), responder()
+    hello = dialler.start().payload
+    (answer,) = dialled.receive(hello)
+    assert isinstance(answer, Send)
+    assert isinstance(dialler.receive(answer.payload)[0], Proven)
+    recorded_proof = dialler.confirm().payload
+
+    later = Responder(
+        BOB, keyring=Keyring((SECRET,)), label=cluster_label("shop"), ephemeral=b"c" * 32
+    )
+    assert isinstance(later.receive(hello)[0], Send)
+    (step,) = later.receive(recorded_proof)
+    assert isinstance(step, RefusedPeer)
+    assert step.reason is Refusal.OTHER_SECRET
+
+
 def test_a_public_key_of_low_order_is_no_handshake() -> None:
     dialler = initiator()
     dialler._public = handshake.PublicKey(bytes(32))
