@@ -22,6 +22,7 @@ import trio
 
 from meshlb.core.http.answers import answer
 from meshlb.errors import DownstreamError, UpstreamError
+from meshlb.proxy.reactor import READ
 from meshlb.proxy.stream import Stream
 
 if TYPE_CHECKING:
@@ -194,8 +195,19 @@ class Client(Stream):
 
     def drain(self) -> None:
         """The node is leaving: close now if nothing is in progress, else after the response."""
+        if self.phase is HEAD and not self.backlog:
+            self.on_event(READ)  # A request that has come in time is still answered.
         if self.phase is HEAD and not self._buffer and not self.backlog:
             self.close()
+
+    def cut(self) -> None:
+        """The node stops: what is not finished must not look finished."""
+        answering = self._upstream is not None and self._upstream.answering
+        if answering or self.backlog:
+            self.abort()
+        elif self.phase in (DECIDING, EXCHANGE):
+            self.refuse(503)
+        self.close()
 
     def close(self) -> None:
         """Close, giving back whatever the exchange held."""

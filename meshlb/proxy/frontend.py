@@ -26,6 +26,7 @@ from meshlb.net.sockets import (
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ListenerCounters, ProxyCounters
 from meshlb.proxy.downstream import Downstream
+from meshlb.proxy.last_resort import end_failed
 from meshlb.proxy.passage import Passage
 from meshlb.proxy.pool import Pool
 from meshlb.proxy.reactor import READ, Reactor
@@ -114,12 +115,13 @@ class Frontend:
         return Address(host, port)
 
     def listen(self) -> None:
-        """Accept from now on.
+        """Accept from now on; not if the node has begun to leave meanwhile.
 
         Raises:
             ListenError: somebody else listens on the address after all.
         """
-        assert self._sock is not None
+        if self._sock is None:
+            return
         try:
             self._sock.listen(BACKLOG_CONNECTIONS)
         except OSError as error:
@@ -230,17 +232,25 @@ class Frontend:
             self._sock = None
 
     def drain(self) -> None:
-        """Stop accepting, and let each client go after the response in progress."""
+        """Stop accepting, and let each client go after the response in progress.
+
+        Those who have connected already, and perhaps asked, are let in first.
+        """
+        self.reactor.catch_up()
         self.draining = True
+        self._accept(READ)
         self.stop_accepting()
         for client in list(self._clients):
-            client.drain()
+            try:
+                client.drain()
+            except Exception:
+                end_failed(client)
 
     async def wait_empty(self) -> None:
         """Return when no client is left that is not a tunnel."""
         await self._emptied.wait()
 
     def close_all(self) -> None:
-        """Close every client's connection, whatever it is doing."""
+        """End every client's connection, whatever it is doing."""
         for client in list(self._clients):
-            client.close()
+            client.cut()

@@ -151,6 +151,10 @@ class Stream(ABC):
     def drain(self) -> None:  # noqa: B027 - some are ended by others
         """The node is leaving: close now if nothing is in progress."""
 
+    def cut(self) -> None:
+        """The node stops: end now, as a failure if something is in progress."""
+        self.abort()
+
     def close(self) -> None:
         """Leave the reactor and close the socket; the kernel delivers what it has taken."""
         if not self.closed:

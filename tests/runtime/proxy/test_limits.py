@@ -223,6 +223,54 @@ async def test_drain_waits_for_an_upgrade_in_progress_and_its_tunnel(tmp_path):
             await backend.close()
 
 
+async def test_drain_serves_requests_that_came_just_before_it(tmp_path):
+    async with scripted(tmp_path) as rig:
+        recorder = rig.record()
+        idle = await rig.exchange(get(b"/1"))
+        await idle.message()
+        newcomer = await rig.client()
+        await rig.settled(clients=2, idle_upstreams=1, descriptors=3)
+        idle.say_now(get(b"/2"))
+        newcomer.say_now(get(b"/3"))
+        stranger = rig.connect_now()
+        stranger.say_now(get(b"/4"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drained, rig)
+            for number, client in ((2, idle), (3, newcomer), (4, stranger)):
+                response = await client.message()
+                assert response.body == b"GET /%d HTTP/1.1" % number
+                assert response["connection"] == b"close"
+                await client.ended()
+                await client.close()
+        assert len(recorder.requests) == 4
+
+
+async def test_a_drain_before_the_listeners_listen_leaves_them_closed(tmp_path):
+    async with scripted(tmp_path, may_listen=False) as rig:
+        await drained(rig)
+        rig.may_listen.set()
+        await rig.plane.accepting.wait()
+        with pytest.raises(OSError, match="refused"):
+            await rig.client()
+
+
+async def test_at_the_time_out_of_drain_nothing_unfinished_looks_finished(tmp_path):
+    async with scripted(tmp_path) as rig:
+        waiting = await rig.exchange(get())
+        silent = await rig.accept()
+        await silent.message()
+        reading = await rig.exchange(get())
+        sending = await rig.accept()
+        await sending.message()
+        await sending.say(head(b"HTTP/1.1 200 OK") + b"no end stated")
+        await reading.until(b"no end stated")
+        with capture_logs():
+            await drained(rig, timeout_s=0.1)
+        assert (await waiting.message()).status == 503
+        await waiting.ended()
+        await reading.broken()
+
+
 async def test_drain_cuts_what_is_left_at_its_time_out(tmp_path):
     async with scripted(tmp_path) as rig:
         client, backend = await tunnel(rig)
