@@ -26,6 +26,7 @@ from meshlb.admin.view import (
     PinChange,
     PinView,
     PoolView,
+    ReceiptView,
     StatusView,
     SyncView,
     unknown_backend,
@@ -273,11 +274,16 @@ class LiveNode:
 
     async def set_backend_state(
         self, pool: PoolName, backend: BackendName, state: BackendState
-    ) -> None:
+    ) -> ReceiptView:
         """Put a backend to `UP` (health decides), `DRAINING` or `MAINTENANCE`, cluster-wide."""
         if backend not in self._pool(pool).backends:
             raise unknown_backend(pool, backend)
-        self._mesh.set_backend_state(pool, backend, state)
+        receipt = await self._mesh.set_backend_state(pool, backend, state)
+        return ReceiptView(
+            acknowledged=receipt.acknowledged,
+            waiting_for=receipt.waiting_for,
+            gone=receipt.gone,
+        )
 
     def keys(self) -> tuple[KeyView, ...]:
         """The cluster's secrets, the one that this node seals with first."""

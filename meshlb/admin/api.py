@@ -169,8 +169,9 @@ async def _set_state(node: NodeView, request: Request) -> Response:
         words = ", ".join(f'"{state}"' for state in SETTABLE_STATES)
         raise _bad_request(f"`state` is one of {words}")
     state = BackendState(wanted)
-    await node.set_backend_state(PoolName(pool), BackendName(backend), state)
-    return _json({"pool": pool, "backend": backend, "state": state})
+    receipt = await node.set_backend_state(PoolName(pool), BackendName(backend), state)
+    order = {"pool": pool, "backend": backend, "state": state}
+    return _json({**order, **dataclasses.asdict(receipt)})
 
 
 async def _keys(node: NodeView, request: Request) -> Response:

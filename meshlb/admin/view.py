@@ -46,6 +46,17 @@ class SyncView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptView:
+    """Who has acknowledged an order that went to all members; each sorted by name."""
+
+    acknowledged: tuple[str, ...]
+    waiting_for: tuple[str, ...]
+    """Live members that have not within the time that the node waits."""
+    gone: tuple[str, ...]
+    """Members that died or left before they could."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MoveView:
     """A pin that moved when a partition healed."""
 
@@ -261,8 +272,11 @@ class NodeView(Protocol):
 
     async def set_backend_state(
         self, pool: PoolName, backend: BackendName, state: BackendState
-    ) -> None:
-        """Puts a backend to `UP` (health decides), `DRAINING` or `MAINTENANCE`, cluster-wide."""
+    ) -> ReceiptView:
+        """Puts a backend to `UP` (health decides), `DRAINING` or `MAINTENANCE`, cluster-wide.
+
+        Waits a little for the word of all members that they have taken it in.
+        """
         ...
 
     def keys(self) -> tuple[KeyView, ...]:

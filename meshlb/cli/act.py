@@ -59,4 +59,9 @@ def _set_state(
     pool = the_pool(client, pool)
     path = f"/v1/pools/{quote(pool, safe='')}/backends/{quote(backend, safe='')}/state"
     answer = client.send("PUT", path, body={"state": state})
-    show_json(answer) if as_json else show.line(f"{backend} of pool {pool}: {state}")
+    if as_json:
+        show_json(answer)
+        return
+    deaf = answer.get("waiting_for", ())
+    but = f"; not acknowledged yet by {', '.join(deaf)}" if deaf else ""
+    show.line(f"{backend} of pool {pool}: {state}{but}")

@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from meshlb.cluster import joining
+from meshlb.cluster.broadcasts import Broadcasts, Receipt
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
 from meshlb.cluster.joining import Situation, gap_filler
@@ -31,18 +32,25 @@ from meshlb.core.sticky import events as pins
 from meshlb.core.swim import events as swim
 from meshlb.core.swim.member import Member
 from meshlb.core.swim.membership import Membership
+from meshlb.errors import WireError
 from meshlb.model import Address, BootId, MemberState, NodeName
-from meshlb.wire.codec import encode_message
+from meshlb.wire.codec import decode, encode, encode_message
 from meshlb.wire.handshake import Identity, Refusal
 from meshlb.wire.key_words import KeyringState
 from meshlb.wire.messages import (
     Ack,
     BackendOverride,
+    Broadcast,
+    BroadcastAck,
     MemberUpdate,
     Message,
+    Payload,
     Ping,
     PushPull,
+    Topic,
 )
+
+BACKEND_STATE: Final = Topic("backend-state")
 
 LAG_TOLD_S: Final = 0.01
 """Lag below this is the ordinary jitter of an event loop."""
@@ -87,6 +95,8 @@ class Agent:
         self._port = port
         self._overrides = overrides
         self._on_override = on_override
+        self.broadcasts = Broadcasts(lambda peer, message: self._send(peer, [message]))
+        self.broadcasts.handle(BACKEND_STATE, self._told_of_state)
         self._counters = counters
         self._refusals = refusals
         self._untried = set(seeds) - {me.address}
@@ -203,6 +213,7 @@ class Agent:
             self._ensure_link(member, self._now())
         else:
             self._dials.pop(member.name, None)
+            self.broadcasts.gone(member.name)
             self.links.close(member.name, "gone")
 
     def _ensure_link(self, member: Member, now: float) -> None:
@@ -258,6 +269,7 @@ class Agent:
         self._turns.opened(link.name)
         for word in self._overrides.all():
             link.send(encode_message(word))
+        self.broadcasts.linked(link.name)
         link.flush()
         self._consider()
 
@@ -290,8 +302,10 @@ class Agent:
         if len(words) == len(messages):
             return
         for message in messages:
-            if isinstance(message, BackendOverride) and self._overrides.hear(message):
-                self._on_override(message)
+            if isinstance(message, BackendOverride):
+                self._hear_override(message)
+            elif isinstance(message, Broadcast | BroadcastAck):
+                self.broadcasts.hear(link.name, link.peer.boot_id, message)
             elif isinstance(message, KeyringState) and self._keys is not None:
                 self._keys.hear(link.name, message)
         self._turns.hear(link.name, [word for word in messages if isinstance(word, PinWord)])
@@ -343,9 +357,36 @@ class Agent:
 
     # What the operator says --------------------------------------------------------------
 
+    async def tell_state(self, word: BackendOverride, *, timeout_s: float) -> Receipt:
+        """Send an override to everybody; who has taken it in."""
+        payload = Payload(encode([word]))
+        return await self.broadcast(BACKEND_STATE, payload, timeout_s=timeout_s)
+
+    async def broadcast(self, topic: Topic, payload: Payload, *, timeout_s: float) -> Receipt:
+        """Tell all live members, and wait for their acknowledgements."""
+        return await self.broadcasts.tell(topic, payload, self._others, timeout_s=timeout_s)
+
+    def _others(self) -> list[NodeName]:
+        members = self._membership.members()
+        return [m.name for m in members if m.is_live and m.name != self._me.name]
+
+    def _told_of_state(self, sender: NodeName, payload: Payload) -> None:
+        try:
+            words = decode(payload)
+        except WireError as error:
+            _log.warning("a malformed broadcast", sender=sender, reason=str(error))
+            return
+        for word in words:
+            if isinstance(word, BackendOverride):
+                self._hear_override(word)
+
     def tell(self, word: BackendOverride) -> None:
-        """Send an override to everybody."""
+        """Send an override to everybody, and do not wait for anybody's word."""
         self._tell(word)
+
+    def _hear_override(self, word: BackendOverride) -> None:
+        if self._overrides.hear(word):
+            self._on_override(word)
 
     def _tell(self, word: Message) -> None:
         encoded = encode_message(word)

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 import trio
 
 from meshlb.cluster.agent import Agent
+from meshlb.cluster.broadcasts import Handler, Receipt
 from meshlb.cluster.clock import TableClock
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
@@ -54,13 +55,17 @@ from meshlb.model import (
 )
 from meshlb.store.keyring import KeyringFile
 from meshlb.wire.handshake import Identity
-from meshlb.wire.messages import BackendOverride
+from meshlb.wire.messages import BackendOverride, Payload, Topic
 from meshlb.wire.seal import DatagramOpener, DatagramSealer, cluster_label
 
 FLUSH_S_MAX: Final = 1.0
 """How long a leaving node waits for its peers to have read its log and its farewell."""
 
 FLUSH_POLL_S: Final = 0.01
+
+BROADCAST_S: Final = 2.0
+"""How long a broadcast waits for acknowledgements unless told otherwise."""
+
 ALONE: Final = Address("127.0.0.1", 0)
 """The address of a node that has no cluster port."""
 
@@ -300,12 +305,50 @@ class Mesh:
         """Forget the pin of `key`, cluster-wide; False where there was none."""
         return self.table.unpin(key)
 
-    def set_backend_state(self, pool: PoolName, backend: BackendName, state: BackendState) -> None:
-        """Put a backend to `UP` (health decides), `DRAINING` or `MAINTENANCE`, cluster-wide."""
+    async def broadcast(
+        self,
+        topic: Topic,
+        payload: Payload,
+        *,
+        wait: Literal["all", "none"] = "all",
+        timeout_s: float = BROADCAST_S,
+    ) -> Receipt:
+        """Tell every live member; it is handled where `on_broadcast` was called for the topic.
+
+        Args:
+            topic: what it is about.
+            payload: at most 16 KiB.
+            wait: `all` returns once every member has acknowledged it, or is dead or has left, or
+                `timeout_s` has passed; `none` returns at once, and what a broken stream loses
+                stays lost.
+            timeout_s: how long to wait.
+
+        Returns:
+            Who has acknowledged, who has not, and who is gone.
+        """
+        if self._agent is None:
+            return Receipt((), (), ())
+        wait_s = timeout_s if wait == "all" else 0.0
+        return await self._agent.broadcast(topic, payload, timeout_s=wait_s)
+
+    def on_broadcast(self, topic: Topic, handler: Handler) -> None:
+        """Have `handler` told of what others broadcast about `topic`; it must not raise."""
+        if self._agent is not None:
+            self._agent.broadcasts.handle(topic, handler)
+
+    async def set_backend_state(
+        self, pool: PoolName, backend: BackendName, state: BackendState
+    ) -> Receipt:
+        """Put a backend to `UP` (health decides), `DRAINING` or `MAINTENANCE`, cluster-wide.
+
+        Returns:
+            Which members have taken that in, and which have not within `BROADCAST_S`.
+        """
         word = self._overrides.say(pool, backend, state, wall_ms=_wall_ms())
         self._on_override(word)
-        if self._agent is not None:
-            self._agent.tell(word)
+        if self._agent is None:
+            return Receipt((), (), ())
+        return await self._agent.tell_state(word, timeout_s=BROADCAST_S)
 
     async def leave(self) -> None:
         """Tell everybody that this node leaves, once they have all that it knows; bounded."""

@@ -51,6 +51,7 @@ from meshlb.wire.limits import (
     MESSAGE_BYTES_MAX,
     MESSAGES_PER_FRAME_MAX,
     NAME_BYTES_MAX,
+    PAYLOAD_BYTES_MAX,
     PINS_PER_MESSAGE_MAX,
     POSITIONS_PER_MESSAGE_MAX,
     VALUES_PER_FIELD_MAX,
@@ -62,8 +63,10 @@ from meshlb.wire.messages import (
     KeyHash,
     MemberUpdate,
     Message,
+    Payload,
     PinRecord,
     Position,
+    Topic,
 )
 
 Decoder = Callable[[Any], Any]
@@ -139,7 +142,7 @@ def _unpack(encoded: bytes) -> Any:
             use_list=False,
             max_array_len=ARRAY_ITEMS_MAX,
             max_str_len=NAME_BYTES_MAX,
-            max_bin_len=NAME_BYTES_MAX,
+            max_bin_len=PAYLOAD_BYTES_MAX,
             max_map_len=0,
             max_ext_len=0,
         )
@@ -203,6 +206,12 @@ def _exactly(size_bytes: int) -> Decoder:
     return decode_bytes
 
 
+def _payload(value: Any) -> bytes:
+    if type(value) is not bytes:
+        raise WireError("expected a payload")
+    return value  # msgpack has checked its length
+
+
 def _address(value: Any) -> Address:
     if type(value) is not tuple or len(value) < 2:
         raise WireError("expected an address")
@@ -223,6 +232,8 @@ _SCALARS: dict[Any, Decoder] = {
     bool: _boolean,
     BootId: _integer,
     Hash64: _integer,
+    Topic: _pool_name,
+    Payload: _payload,
     BucketNumber: _bucket_number,
     NodeName: _node_name,
     PoolName: _pool_name,

@@ -48,6 +48,9 @@ POSITIONS_PER_MESSAGE_MAX = 512
 KEYS_PER_MESSAGE_MAX = 512
 """Keys of one BucketKeys or BucketPins."""
 
+PAYLOAD_BYTES_MAX = 16 * 1024
+"""What a broadcast carries."""
+
 VALUES_PER_FIELD_MAX = 8
 """Items of a field that holds several of anything else."""
 

@@ -310,6 +310,30 @@ class BucketPins:
     """The range of the BucketKeys is done."""
 
 
+Topic = NewType("Topic", str)
+"""What a broadcast is about: who handles it."""
+
+Payload = NewType("Payload", bytes)
+"""At most 16 KiB; only the topic's handler knows what they mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Something for every member; answered by a BroadcastAck once it is handled."""
+
+    number: int
+    """Of this boot of the sender. The same number again is the same broadcast again."""
+    topic: Topic
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastAck:
+    """The broadcast is handled here."""
+
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class BackendOverride:
     """An operator's word on a backend, cluster-wide; the greatest (stamp_ms, by) wins."""
@@ -346,6 +370,8 @@ TYPE_IDS: dict[int, type] = {
     34: BucketsDiffering,
     35: BucketKeys,
     36: BucketPins,
+    40: Broadcast,
+    41: BroadcastAck,
 }
 """The number that opens each message on the wire."""
 
@@ -374,6 +400,8 @@ Message = (
     | BucketsDiffering
     | BucketKeys
     | BucketPins
+    | Broadcast
+    | BroadcastAck
 )
 
 DATAGRAM_ONLY: frozenset[type] = frozenset({PingRequest, Nack, Challenge, ChallengeAnswer})

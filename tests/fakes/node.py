@@ -15,6 +15,7 @@ from meshlb.admin.view import (
     PinChange,
     PinView,
     PoolView,
+    ReceiptView,
     StatusView,
     SyncView,
 )
@@ -60,6 +61,8 @@ class FakeNode:
     unready: str = ""
     left: bool = False
     broken: bool = False
+    deaf: tuple[str, ...] = ()
+    """Members that acknowledge nothing."""
     held: list[str] = field(default_factory=lambda: ["00000001", "00000002"])
     sealing: str = "00000001"
     reluctant: bool = False
@@ -165,8 +168,9 @@ class FakeNode:
 
     async def set_backend_state(
         self, pool: PoolName, backend: BackendName, state: BackendState
-    ) -> None:
+    ) -> ReceiptView:
         self.states[backend] = state
+        return ReceiptView(acknowledged=("lb-2",), waiting_for=self.deaf, gone=())
 
     def keys(self) -> tuple[KeyView, ...]:
         return tuple(

@@ -30,8 +30,10 @@ from meshlb.wire.messages import (
     KeyHash,
     MemberUpdate,
     Message,
+    Payload,
     PinRecord,
     Position,
+    Topic,
 )
 from meshlb.wire.seal import (
     CLUSTER_LABEL_BYTES,
@@ -50,6 +52,8 @@ scalars: dict[object, st.SearchStrategy[object]] = {
     int: numbers,
     BootId: numbers,
     Hash64: numbers,
+    Topic: texts.filter(bool),
+    Payload: st.binary(max_size=300).map(Payload),
     BucketNumber: st.integers(0, BUCKETS - 1),
     int | None: st.none() | numbers,
     NodeName: node_names,

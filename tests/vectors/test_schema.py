@@ -32,9 +32,11 @@ from meshlb.wire.messages import (
     Hash64,
     KeyHash,
     MemberUpdate,
+    Payload,
     PinRecord,
     Position,
     Rank,
+    Topic,
     Verdict,
 )
 
@@ -46,6 +48,8 @@ WIRE_TYPES: dict[object, str] = {
     bool: "bool",
     BootId: "uint",
     Hash64: "uint",
+    Topic: "name",
+    Payload: "payload",
     BucketNumber: "bucket",
     NodeName: "node-name",
     PoolName: "name",

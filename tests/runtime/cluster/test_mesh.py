@@ -126,10 +126,13 @@ async def test_nodes_that_start_with_pins_from_their_disks_end_with_the_union() 
 async def test_an_operators_word_reaches_members_of_now_and_later() -> None:
     app, s1 = PoolName("app"), BackendName("s1")
     async with cluster("a", "b") as (nodes, nursery):
-        nodes[0].mesh.set_backend_state(app, s1, BackendState.DRAINING)
+        receipt = await nodes[0].mesh.set_backend_state(app, s1, BackendState.DRAINING)
+        assert receipt.acknowledged == ("b",)
+        assert receipt.is_complete
+        assert all(node.words for node in nodes), "who has acknowledged it has heard it"
         assert [word.state for word in nodes[0].words] == [BackendState.DRAINING]
         await until(lambda: bool(nodes[1].words))
-        nodes[1].mesh.set_backend_state(app, s1, BackendState.UP)
+        await nodes[1].mesh.set_backend_state(app, s1, BackendState.UP)
         await until(lambda: nodes[0].words[-1].state is BackendState.UP)
         late = Node("c", join=[nodes[1].address])
         await nursery.start(late.run)

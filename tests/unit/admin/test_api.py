@@ -111,6 +111,8 @@ async def test_a_backend_can_be_put_to_each_settable_state(
     response = await client.put("/v1/pools/app/backends/s1/state", json={"state": state})
     assert response.status_code == 200
     assert node.states == {"s1": BackendState(state)}
+    body = response.json()
+    assert (body["acknowledged"], body["waiting_for"], body["gone"]) == (["lb-2"], [], [])
 
 
 async def test_leave_is_accepted(client: httpx.AsyncClient, node: FakeNode) -> None:

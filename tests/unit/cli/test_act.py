@@ -5,6 +5,14 @@ from tests.fakes.node import FakeNode
 from tests.unit.cli.conftest import Invoke
 
 
+def test_an_order_names_the_members_that_have_not_acknowledged_it(
+    ask: Invoke, node: FakeNode
+) -> None:
+    node.deaf = ("lb-3", "lb-4")
+    result = ask("drain", "s1", "--pool", "app")
+    assert result.stdout == "s1 of pool app: draining; not acknowledged yet by lb-3, lb-4\n"
+
+
 @pytest.mark.parametrize(
     ("command", "state"),
     [
