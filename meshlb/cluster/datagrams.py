@@ -18,9 +18,10 @@ import trio
 from meshlb.cluster.counters import MeshCounters
 from meshlb.errors import WireError
 from meshlb.model import Address, BootId, NodeName
+from meshlb.wire.challenge import Challenge, ChallengeAnswer
 from meshlb.wire.codec import decode, encode, encode_message, join
 from meshlb.wire.limits import DATAGRAM_BYTES_MAX, DATAGRAM_PLAIN_BYTES_MAX, REPLAY_SENDERS_MAX
-from meshlb.wire.messages import DATAGRAM_MESSAGES, Challenge, ChallengeAnswer, Message
+from meshlb.wire.messages import DATAGRAM_MESSAGES, Message
 from meshlb.wire.seal import DatagramError, DatagramOpener, DatagramSealer, Keyring, Opened
 
 BURST_MAX: Final = 64

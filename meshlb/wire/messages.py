@@ -21,6 +21,7 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
+from meshlb.wire.challenge import Challenge, ChallengeAnswer
 from meshlb.wire.key_words import KeyringState
 
 
@@ -67,20 +68,6 @@ class Nack:
     """The answer to a PingRequest whose target was silent: the helper itself is alive."""
 
     seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """Prove that you seal now: a datagram of yours may be a recording. Datagram only."""
-
-    nonce: int
-
-
-@dataclass(frozen=True, slots=True)
-class ChallengeAnswer:
-    """The nonce of a Challenge, sealed by whom it was sent to. Datagram only."""
-
-    nonce: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ import trio
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
 from meshlb.model import Address, BootId, MemberState, NodeName
+from meshlb.wire.challenge import Challenge, ChallengeAnswer
 from meshlb.wire.codec import encode
 from meshlb.wire.limits import REPLAY_SENDERS_MAX
 from meshlb.wire.messages import (
     Ack,
-    Challenge,
-    ChallengeAnswer,
     MemberUpdate,
     Message,
     Ping,
