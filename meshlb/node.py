@@ -39,6 +39,9 @@ READY_POLL_S = 0.02
 SWEEP_EVERY_S = 0.1
 """Each sweep looks at a bounded number of pins; a million are looked at within a minute."""
 
+CONTACT_EVERY_S = 10.0
+"""How often a node notes on its disk that it is with the majority."""
+
 SYNC_EVERY_S = 1.0
 """How much of the latest a power cut of the machine can cost; a crash of the node costs nothing."""
 
@@ -78,6 +81,7 @@ class Node:
             cluster=ClusterOptions.of(cluster) if cluster is not None else None,
             store=store,
             data_dir=data_dir,
+            last_contact=store.last_contact(),
             on_override=self._apply,
             on_keys=self._use_keys,
         )
@@ -145,10 +149,14 @@ class Node:
 
     async def _keep_store(self) -> None:
         """Remove what has expired, a little at a time; flush to the disk in a thread."""
-        synced_at = trio.current_time()
+        synced_at = contact_at = trio.current_time()
         while True:
             await trio.sleep(SWEEP_EVERY_S)
             self._store.sweep(self._mesh.clock.now())
+            if trio.current_time() >= contact_at + CONTACT_EVERY_S:
+                contact_at = trio.current_time()
+                if self._mesh.is_quorate and self._mesh.readiness()[0]:
+                    self._store.note_contact(self._mesh.clock.now())
             if trio.current_time() >= synced_at + SYNC_EVERY_S:
                 try:
                     await trio.to_thread.run_sync(self._store.sync)

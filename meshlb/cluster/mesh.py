@@ -39,6 +39,7 @@ from meshlb.cluster.table import MemberTable
 from meshlb.cluster.turns import TableStore
 from meshlb.core.sticky.events import ViewChanged
 from meshlb.core.sticky.homes import Homes
+from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.standing import ClaimCounters
 from meshlb.core.swim.member import Member
@@ -94,6 +95,7 @@ class Mesh:
         cluster: ClusterOptions | None,
         store: TableStore,
         data_dir: Path | None = None,
+        last_contact: float | None = None,
         on_override: Callable[[BackendOverride], None] = lambda word: None,
         on_keys: Callable[[], None] = lambda: None,
     ) -> None:
@@ -104,6 +106,7 @@ class Mesh:
             cluster: None for a node that stands alone.
             store: where this node's pins are; the caller closes it after `run`.
             data_dir: where the cluster's secrets are kept; None: in memory only.
+            last_contact: table time at which `store` was last with the majority; None: unknown.
             on_override: told of each new word of an operator, here or at another node.
             on_keys: called after each change of `keys`.
 
@@ -128,6 +131,8 @@ class Mesh:
             streams=NoStreams() if cluster is None else self._streams,
             counters=self.counters,
         )
+        if last_contact is not None and self.clock.now() - last_contact > TOMBSTONE_GRACE_S:
+            self._pins.turns.came_back(last_contact)
         self.table = MemberTable(
             self._pins,
             self.clock,

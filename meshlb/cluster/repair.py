@@ -149,7 +149,7 @@ class Repair:
         """Do a bounded part of what is to do."""
         self._work_at = math.inf
         if not self._buckets.is_whole:
-            if self._replication.pulling_from is None:
+            if self._replication.pulling_from is None and self._replication.away_since_ms is None:
                 self._buckets.count(self._reader.scan(self._buckets.covered, SCAN_PINS))
             self._work_at = now + COUNT_EVERY_S
             return

@@ -10,7 +10,7 @@ All methods are synchronous and called within a turn of the agent, which commits
 Spec: protocol/spec/replication.md.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -101,6 +101,11 @@ class Replication:
         """Peers whose whole table was pulled on the present stream."""
         self.has_pulled_synced = False
         """The whole table of a peer that was in sync has been pulled."""
+        self.away_since_ms: int | None = None
+        """Set for a node that comes back after longer than tombstones are kept: what it holds from
+        before, and a member in sync does not, was deleted there and is not told but dropped."""
+        self.on_stale: Callable[[SessionKey, Pin], None] = lambda key, pin: None
+        """Told of each such record."""
 
     # Streams -----------------------------------------------------------------------------
 
@@ -171,6 +176,8 @@ class Replication:
         if not chunk.last:
             return []
         self._pull = None
+        if pull.from_synced:
+            self.away_since_ms = None
         self.pulled_from.add(peer)
         self.has_pulled_synced |= pull.from_synced
         self._gaps -= pull.fills
@@ -186,9 +193,16 @@ class Replication:
             for key, pin in page:
                 if upto is not None and key > upto:
                     return
-                if theirs.get(key) != (pin.epoch, pin.stamp_ms):
+                if self._is_stale(pin) and key not in theirs:
+                    self.on_stale(key, pin)
+                elif theirs.get(key) != (pin.epoch, pin.stamp_ms):
                     self._log.append(key, pin)
             after = page[-1][0]
+
+    def _is_stale(self, pin: Pin) -> bool:
+        assert self._pull is not None
+        is_from_before = self.away_since_ms is not None and pin.stamp_ms <= self.away_since_ms
+        return is_from_before and self._pull.from_synced
 
     # Positions ---------------------------------------------------------------------------
 

@@ -36,7 +36,8 @@ from meshlb.core.sticky.events import (
     Stored,
 )
 from meshlb.core.sticky.log import ReplicationLog
-from meshlb.core.sticky.pin import Pin
+from meshlb.core.sticky.merge import with_lifetime
+from meshlb.core.sticky.pin import MS_PER_S, Pin
 from meshlb.core.sticky.replica import PinStore
 from meshlb.model import NodeName, SessionKey
 from meshlb.wire.messages import (
@@ -121,6 +122,7 @@ class Turns:
         self.claims = ClaimMachine(name, self._digested)
         self.history = History()
         self.replication = Replication(log, store, streams, counters)
+        self.replication.on_stale = self._drop_stale
         self.repair = Repair(
             me=name,
             store=self._digested,
@@ -222,6 +224,14 @@ class Turns:
         known = self.heals.before(message.pins, get, self._now())
         self._receive(PeerMessage(peer, message))
         self.heals.after(known, get)
+
+    def _drop_stale(self, key: SessionKey, pin: Pin) -> None:
+        """Nobody follows it from now on, and the sweep removes it."""
+        self._digested.put(key, with_lifetime(pin, expires_at=0.0, ends_at=pin.ends_at))
+
+    def came_back(self, away_since: float) -> None:
+        """This node was away since then, for longer than tombstones are kept."""
+        self.replication.away_since_ms = round(away_since * MS_PER_S)
 
     def _note(self, teller: NodeName, delta: Delta) -> None:
         now = self._now()

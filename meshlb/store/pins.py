@@ -52,6 +52,7 @@ SWEEP_DEAD_MAX = 1_000
 """Dead ones after which a step ends early: each costs some microseconds more."""
 
 _FORMAT_KEY = b"format"
+_CONTACT_KEY = b"contact"
 
 _log = structlog.get_logger(__name__)
 
@@ -97,7 +98,7 @@ class LmdbPins:
 
     def _open_tables(self, transaction: Any) -> None:
         open_table = self._environment.lmdb.open_db
-        meta = open_table(b"meta", txn=transaction)
+        meta = self._meta = open_table(b"meta", txn=transaction)
         stored_format = transaction.get(_FORMAT_KEY, db=meta)
         if stored_format is None:
             transaction.put(_FORMAT_KEY, b"%d" % FORMAT, db=meta)
@@ -122,6 +123,22 @@ class LmdbPins:
             pool = PoolName(self._names[int.from_bytes(key[:2], "big")])
             backend = BackendName(self._names[int.from_bytes(key[2:], "big")])
             yield (pool, backend), int(count)
+
+    # Contact -----------------------------------------------------------------------------
+
+    def last_contact(self) -> float | None:
+        """Table time when this node was last known to be with the majority; None: never."""
+        value = self._current_reader().get(_CONTACT_KEY, db=self._meta)
+        return None if value is None else int.from_bytes(value, "little") / MS_PER_S
+
+    def note_contact(self, now: float) -> None:
+        """This node is with the majority; never raises, see `degraded`."""
+        value = round(now * MS_PER_S).to_bytes(8, "little")
+        self.commit()
+        try:
+            self._write(lambda transaction: transaction.put(_CONTACT_KEY, value, db=self._meta))
+        except StoreError as error:
+            self._degrade(str(error))
 
     # Reading -----------------------------------------------------------------------------
 

@@ -64,6 +64,7 @@ class Node:
         pins: dict[SessionKey, Pin] | None = None,
         data_dir: Path | None = None,
         is_strict: bool = False,
+        last_contact: float | None = None,
     ) -> None:
         self.store = DictStore()
         self.store.pins.update(pins or {})
@@ -80,6 +81,7 @@ class Node:
             ),
             store=self.store,
             data_dir=data_dir,
+            last_contact=last_contact,
             on_override=self.words.append,
         )
         self._scope = trio.CancelScope()

@@ -196,3 +196,37 @@ def test_what_a_pulled_table_lacks_is_told(rig: Rig) -> None:
     rig.flush(A)
     told = [record.key for m in rig.said(A) if isinstance(m, Delta) for record in m.pins]
     assert told == [key(0), key(2), key(4), key(5)]
+
+
+def test_who_was_away_for_longer_than_tombstones_are_kept_drops_what_others_have_deleted(
+    rig: Rig,
+) -> None:
+    rig.replication.acked(A, DeltaAck(BootId(0), 0))
+    stale: list[SessionKey] = []
+    rig.replication.on_stale = lambda key, pin: stale.append(key)
+    rig.replication.away_since_ms = 100
+    rig.table = {key(1): pin(stamp_ms=50), key(2): pin(stamp_ms=50), key(3): pin(stamp_ms=200)}
+    theirs = (record_from_pin(key(2), pin(stamp_ms=50), now=0.0),)
+    rig.replication.pull(A, is_synced=True, now=0.0)
+    rig.said(A)
+    rig.replication.chunk_merged(A, PullChunk(1, theirs, False), 0.0)
+    rig.replication.chunk_merged(A, PullChunk(1, (), True), 0.0)
+    assert stale == [key(1)]
+    rig.flush(A)
+    told = [record.key for m in rig.said(A) if isinstance(m, Delta) for record in m.pins]
+    assert told == [key(3)], "what it made since is news"
+    assert rig.replication.away_since_ms is None
+
+
+def test_where_nobody_is_in_sync_nothing_is_dropped(rig: Rig) -> None:
+    rig.replication.acked(A, DeltaAck(BootId(0), 0))
+    rig.replication.away_since_ms = 100
+    rig.table = {key(1): pin(stamp_ms=50)}
+    rig.replication.pull(A, is_synced=False, now=0.0)
+    rig.said(A)
+    rig.replication.chunk_merged(A, PullChunk(1, (), True), 0.0)
+    rig.flush(A)
+    (delta,) = rig.said(A)
+    assert isinstance(delta, Delta)
+    assert [record.key for record in delta.pins] == [key(1)]
+    assert rig.replication.away_since_ms == 100

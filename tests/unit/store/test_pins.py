@@ -154,6 +154,16 @@ def test_a_tombstone_is_removed_when_its_grace_is_over(store: LmdbPins) -> None:
     assert store.get(a_key()) is None
 
 
+def test_the_last_contact_outlives_the_process(tmp_path: Path) -> None:
+    store = LmdbPins(tmp_path)
+    assert store.last_contact() is None
+    store.note_contact(NOW)
+    store.close()
+    again = LmdbPins(tmp_path)
+    assert again.last_contact() == NOW
+    again.close()
+
+
 def test_the_sweep_tells_of_each_record_that_it_removes_and_of_no_other(store: LmdbPins) -> None:
     told: dict[SessionKey, Pin] = {}
     store.on_removed = told.__setitem__

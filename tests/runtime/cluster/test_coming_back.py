@@ -1,0 +1,32 @@
+"""A member that comes back with its disk after a long time brings nothing back to life."""
+
+import time
+
+from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S
+from tests.runtime.cluster.kit import Node, cluster, key_of, proposal, until
+
+
+async def test_what_was_deleted_while_a_member_was_away_stays_deleted() -> None:
+    async with cluster("a", "b", "c") as (nodes, nursery):
+        for number in range(20):
+            nodes[0].mesh.table.plant(proposal(key_of(number), "s1"))
+        await until(lambda: all(len(node.store.pins) == 20 for node in nodes))
+        await nodes[2].stop()
+        for node in nodes[:2]:  # the tombstones of the even ones are gone long ago
+            for number in range(0, 20, 2):
+                node.mesh.removed(key_of(number), node.store.pins.pop(key_of(number)))
+        again = Node(
+            "c",
+            join=[nodes[0].address],
+            bind=nodes[2].address,
+            pins=nodes[2].store.pins,
+            last_contact=time.time() - TOMBSTONE_GRACE_S - 1.0,
+        )
+        again.mesh._pins.turns.replication.away_since_ms = round((time.time() + 1) * 1_000)
+        await nursery.start(again.run)
+        await until(lambda: again.is_synced)
+        for number in range(20):
+            is_there = again.look_up(key_of(number)) is not None
+            assert is_there == bool(number % 2)
+        await until(lambda: nodes[0].sees_alive("a", "b", "c"))
+        assert len(nodes[0].store.pins) == len(nodes[1].store.pins) == 10
