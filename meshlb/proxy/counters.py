@@ -22,13 +22,10 @@ class ProxyCounters:
 
     pins_hit: int = 0
     pins_new: int = 0
-    pins_moved: int = 0
-    pins_provisional: int = 0
     relayed_up_bytes: int = 0
     relayed_down_bytes: int = 0
     connects: int = 0
     connect_failures: int = 0
     redispatches: int = 0
     retries: int = 0
-    upstream_reuses: int = 0
     listeners: dict[str, ListenerCounters] = field(default_factory=dict)
