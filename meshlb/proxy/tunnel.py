@@ -14,6 +14,11 @@ from meshlb.proxy.reactor import BROKEN, READ, WRITE, Reactor
 from meshlb.proxy.stream import READ_BYTES, Stream
 
 
+RECHECK_S_MAX = 30.0
+"""Tunnels are asked for their time-outs at least so often: those that have ended are held by the
+wheel of time-outs until they are asked."""
+
+
 @dataclass(slots=True)
 class Lease:
     """What a tunnel holds while it lives.
@@ -109,7 +114,7 @@ class Tunnel:
         upstream: the end towards the backend.
     """
 
-    __slots__ = ("_counters", "_lease", "closed", "downstream", "upstream")
+    __slots__ = ("_counters", "_lease", "_renew_at", "closed", "downstream", "upstream")
 
     def __init__(
         self,
@@ -133,7 +138,8 @@ class Tunnel:
             end.tunnel = self
             end.peer = peer
             end.watch_reading(not peer.backlog)
-        reactor.schedule(self, reactor.now + min(lease.idle_s, lease.renew_every_s))
+        self._renew_at = reactor.now + lease.renew_every_s
+        reactor.schedule(self, reactor.now + min(lease.idle_s, lease.renew_every_s, RECHECK_S_MAX))
 
     def check_deadline(self, now: float) -> float | None:
         """Close an idle tunnel; renew the pin of one that lives."""
@@ -143,9 +149,11 @@ class Tunnel:
         if now >= idle_at:
             self.close()
             return None
-        self._lease.renew()
+        if now >= self._renew_at:
+            self._renew_at = now + self._lease.renew_every_s
+            self._lease.renew()
         self._account()
-        return min(idle_at, now + self._lease.renew_every_s)
+        return min(idle_at, self._renew_at, now + RECHECK_S_MAX)
 
     def close(self) -> None:
         """Close both ends in good order."""

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.reactor import Reactor
 from meshlb.proxy.stream import Stream
-from meshlb.proxy.tunnel import Lease, Tunnel
+from meshlb.proxy.tunnel import RECHECK_S_MAX, Lease, Tunnel
 
 
 class Silent(Stream):
@@ -209,6 +210,26 @@ async def test_an_idle_tunnel_is_closed_and_a_living_one_renews_its_lease():
         assert rig.renewals >= 2
         assert await client.receive_some() == b""
         assert rig.released == 1
+
+
+async def test_a_tunnel_that_has_ended_is_not_held_until_it_would_have_been_idle():
+    async with running() as rig:
+        client, backend = rig.tunnel(idle_s=3_600.0, renew_every_s=3_600.0)
+        await client.aclose()
+        await backend.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert rig.released == 1
+        rig.reactor.deadlines.expire(trio.current_time() + RECHECK_S_MAX + 1)
+        assert rig.reactor.deadlines.next_at == float("inf")
+
+
+async def test_a_tunnel_renews_its_lease_no_more_often_than_it_says():
+    async with running() as rig:
+        rig.tunnel(idle_s=3_600.0, renew_every_s=300.0)
+        now = trio.current_time()
+        for later_s in range(0, 1_000, 10):
+            rig.reactor.deadlines.expire(now + later_s)
+        assert rig.renewals == 3
 
 
 async def test_a_thousand_tunnels_leave_nothing_behind():
