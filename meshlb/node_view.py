@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import trio
@@ -15,7 +15,6 @@ import trio
 from meshlb import __version__
 from meshlb.admin.metrics import Meters
 from meshlb.admin.view import (
-    AdminError,
     BackendView,
     Explanation,
     HealView,
@@ -32,21 +31,19 @@ from meshlb.admin.view import (
     unknown_backend,
     unknown_pool,
 )
-from meshlb.cluster.keys import ClusterKeys, KeyReport
 from meshlb.cluster.mesh import Mesh
 from meshlb.config import Settings
 from meshlb.core.sticky.pin import Pin
-from meshlb.errors import KeyOrderError
 from meshlb.model import (
     BackendName,
     BackendState,
     ClusterSecret,
     KeyId,
     MemberState,
-    NodeName,
     PoolName,
     SessionKey,
 )
+from meshlb.node_keys import KeyOrders
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.pool import Pool
 from meshlb.store import LmdbPins
@@ -54,14 +51,6 @@ from meshlb.store import LmdbPins
 STATUS_CLASSES_MAX = 5
 SCAN_PINS = 500
 """Pins read at a time for a listing: other tasks get their turn about every millisecond."""
-
-
-LIVE = (MemberState.ALIVE, MemberState.SUSPECT)
-
-KEY_ACK_S_MAX = 3.0
-"""How long an order about the cluster's secrets waits for the word of all live members."""
-
-KEY_ACK_POLL_S = 0.01
 
 
 class LiveNode:
@@ -79,6 +68,7 @@ class LiveNode:
         """Wire the view; `leave` begins what SIGTERM begins."""
         self._settings = settings
         self._mesh = mesh
+        self._keys = KeyOrders(mesh)
         self._plane = plane
         self._store = store
         self._leave = leave
@@ -287,76 +277,23 @@ class LiveNode:
 
     def keys(self) -> tuple[KeyView, ...]:
         """The cluster's secrets, the one that this node seals with first."""
-        keys = self._mesh.keys
-        if keys is None:
-            return ()
-        members = self._names_of(*LIVE, MemberState.DEAD)
-        return tuple(
-            KeyView(
-                id=key_id.hex(),
-                sealing=key_id == keys.keyring.key_ids[0],
-                members={name: _use_of(keys.report(name), key_id) for name in sorted(members)},
-            )
-            for key_id in keys.known()
-        )
+        return self._keys.all()
 
     async def install_key(self, secret: ClusterSecret) -> KeyStep:
         """Have all members hold `secret`, and wait a little for their word that they do."""
-        keys = self._cluster_keys()
-        with _orders():
-            key_id = keys.install(secret)
-        return await self._acknowledged(key_id, lambda report: key_id in report.held)
+        return await self._keys.install(secret)
 
     async def use_key(self, key_id: KeyId, *, force: bool) -> KeyStep:
         """Have all members seal with a secret; refused while a live one lacks it."""
-        keys = self._cluster_keys()
-        with _orders():
-            keys.use(key_id, live=self._names_of(*LIVE), force=force)
-        return await self._acknowledged(key_id, lambda report: report.sealing == key_id)
+        return await self._keys.use(key_id, force=force)
 
     async def remove_key(self, key_id: KeyId, *, force: bool) -> KeyStep:
         """Have all members forget a secret; refused while a member may still need it."""
-        keys = self._cluster_keys()
-        with _orders():
-            keys.remove(key_id, members=self._names_of(*LIVE, MemberState.DEAD), force=force)
-        return await self._acknowledged(key_id, lambda report: key_id not in report.held)
+        return await self._keys.remove(key_id, force=force)
 
     async def leave(self) -> None:
         """Begin what SIGTERM begins."""
         self._leave()
-
-    def _cluster_keys(self) -> ClusterKeys:
-        if self._mesh.keys is None:
-            raise AdminError(409, "alone", "this node stands alone; it has no cluster's secrets")
-        return self._mesh.keys
-
-    async def _acknowledged(
-        self, key_id: KeyId, has_followed: Callable[[KeyReport], bool]
-    ) -> KeyStep:
-        """Who has followed an order, once all live members have or the time is over."""
-        keys = self._cluster_keys()
-
-        def lacking(*states: MemberState) -> set[NodeName]:
-            return {
-                name
-                for name in self._names_of(*states)
-                if (report := keys.report(name)) is None or not has_followed(report)
-            }
-
-        with trio.move_on_after(KEY_ACK_S_MAX):
-            while lacking(*LIVE):  # noqa: ASYNC110 - words of many peers, one after another
-                await trio.sleep(KEY_ACK_POLL_S)
-        waiting_for, away = lacking(*LIVE), lacking(MemberState.DEAD)
-        done = set(self._names_of(*LIVE, MemberState.DEAD)) - waiting_for - away
-        return KeyStep(
-            id=key_id.hex(),
-            acknowledged=tuple(sorted(done)),
-            waiting_for=tuple(sorted(waiting_for)),
-            away=tuple(sorted(away)),
-        )
-
-    def _names_of(self, *states: MemberState) -> list[NodeName]:
-        return [member.name for member in self._mesh.members() if member.state in states]
 
     def _sync(self) -> dict[str, SyncView]:
         now = self._mesh.clock.now()
@@ -389,24 +326,6 @@ class LiveNode:
             if self._mesh.table.look_up(candidate, now) is not None:
                 return candidate
         return None
-
-
-@contextlib.contextmanager
-def _orders() -> Iterator[None]:
-    """An order that the cluster's state forbids is a conflict; an unknown key is not there."""
-    try:
-        yield
-    except KeyOrderError as error:
-        status = 404 if error.code == "unknown_key" else 409
-        raise AdminError(status, error.code, str(error)) from error
-
-
-def _use_of(report: KeyReport | None, key_id: KeyId) -> str:
-    if report is None:
-        return "unknown"
-    if report.sealing == key_id:
-        return "sealing"
-    return "held" if key_id in report.held else "missing"
 
 
 def _pin_view(key: SessionKey, pin: Pin, now: float) -> PinView:
