@@ -154,6 +154,14 @@ class Router(Generic[B]):
         if decision.rule is not None and decision.rule.by is _COOKIE:
             self._set_cookie(decision, now)
 
+    def renew(self, decision: Decision[B], now: float) -> None:
+        """What was decided is still under way: keep its pin alive."""
+        rule, key = decision.rule, decision.key
+        if rule is not None and key is not None:
+            pin = self._table.look_up(key, now)
+            if pin is not None and pin.expires_at < now + rule.quiet_s:
+                self._table.touch(key, pin, rule.ttl_s)
+
     def redirect(self, decision: Decision[B], failed: Collection[BackendName]) -> None:
         """The backend of `decision` cannot be used: choose one that is not in `failed`.
 

@@ -26,6 +26,8 @@ from meshlb.proxy.reactor import READ
 from meshlb.proxy.stream import Stream
 
 if TYPE_CHECKING:
+    from meshlb.core.route import Decision
+    from meshlb.proxy.backend import Backend
     from meshlb.proxy.frontend import Frontend
     from meshlb.proxy.upstream import Upstream
 
@@ -62,6 +64,7 @@ class Client(Stream):
     __slots__ = (
         "_awaits_continue",
         "_buffer",
+        "_decision",
         "_ended",
         "_frontend",
         "_phase_since",
@@ -82,6 +85,7 @@ class Client(Stream):
         self._frontend = frontend
         self._awaits_continue = False
         self._buffer = b""
+        self._decision: Decision[Backend] | None = None
         self._ended = False
         self._phase_since = self.progress_at
         self._scope: trio.CancelScope | None = None
@@ -97,6 +101,9 @@ class Client(Stream):
 
     def check_deadline(self, now: float) -> float | None:
         """Cut what makes no progress; see `TimeoutSettings` for the time-outs."""
+        if self.phase is EXCHANGE and self._decision is not None:
+            # A response may take longer than its session may be idle.
+            self._frontend.router.renew(self._decision, now + self._frontend.table_ahead_s)
         if not self.closed and now >= self._due_at():
             self._expire()
         return None if self.closed else min(self._due_at(), now + self._frontend.recheck_s)

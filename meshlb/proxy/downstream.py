@@ -15,10 +15,8 @@ from meshlb.core.http.framing import CHUNKED, CLOSE, NONE
 from meshlb.core.http.head import find_head_end, is_one_head
 from meshlb.core.http.request import RequestHead
 from meshlb.core.http.response import ResponseHead
-from meshlb.core.route import Decision
 from meshlb.core.sticky.cookie import set_cookie_line
 from meshlb.errors import DownstreamError, UpstreamError
-from meshlb.proxy.backend import Backend
 from meshlb.proxy.client import DECIDING, EXCHANGE, HEAD, LINGER, LINGER_BYTES_MAX, Client
 from meshlb.proxy.last_resort import end_failed
 from meshlb.proxy.reactor import BROKEN, READ, WRITE
@@ -44,7 +42,6 @@ class Downstream(Client):
 
     __slots__ = (
         "_chunks",
-        "_decision",
         "_keep_alive",
         "_left_bytes",
         "_linger_bytes",
@@ -59,7 +56,6 @@ class Downstream(Client):
         super().__init__(frontend, sock, client)
         self.wants_plain_body = False
         self._chunks: ChunkedReader | None = None
-        self._decision: Decision[Backend] | None = None
         self._keep_alive = True
         self._left_bytes = 0
         self._linger_bytes = 0

@@ -31,7 +31,7 @@ from meshlb.proxy.passage import Passage
 from meshlb.proxy.pool import Pool
 from meshlb.proxy.reactor import READ, Reactor
 from meshlb.proxy.stream import Stream
-from meshlb.proxy.tunnels import Tunnels
+from meshlb.proxy.tunnels import RENEWALS_PER_TTL, Tunnels
 
 ACCEPTS_PER_EVENT_MAX = 64
 ACCEPT_PAUSE_S = 0.1
@@ -85,6 +85,7 @@ class Frontend:
             settings.timeouts.head_s,
             settings.timeouts.idle_s,
             pool.settings.response_timeout_s,
+            *(rule.ttl_s / RENEWALS_PER_TTL for rule in pool.rules),
         )
         self.head_bytes_max = settings.max_head_bytes
         self.parser = RequestParser(

@@ -13,7 +13,6 @@ from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.reactor import BROKEN, READ, WRITE, Reactor
 from meshlb.proxy.stream import READ_BYTES, Stream
 
-
 RECHECK_S_MAX = 30.0
 """Tunnels are asked for their time-outs at least so often: those that have ended are held by the
 wheel of time-outs until they are asked."""

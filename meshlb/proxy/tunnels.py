@@ -13,7 +13,7 @@ from meshlb.proxy.stream import Stream
 from meshlb.proxy.tunnel import Lease, Tunnel
 
 RENEWALS_PER_TTL = 4
-"""How often in its pin's idle lifetime a live tunnel renews the pin."""
+"""How often in its pin's idle lifetime a live tunnel, or a long response, renews the pin."""
 
 
 class Tunnels:

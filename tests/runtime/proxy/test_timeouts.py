@@ -1,5 +1,7 @@
 """What makes no progress is cut, what makes some is not. No test here asserts how long it took."""
 
+import time
+
 import trio
 
 from tests.runtime.proxy.messages import get, head, ok, post
@@ -162,6 +164,20 @@ async def test_a_backend_gets_the_whole_response_time_after_a_slow_decision(tmp_
         await trio.sleep(0.25)
         await backend.say(ok(b"in time"))
         assert (await client.message()).body == b"in time"
+
+
+async def test_a_response_that_takes_longer_than_its_ttl_keeps_its_pin_alive(tmp_path):
+    async with scripted(tmp_path, sticky=BY_HEADER + '\nttl = "1s"') as rig:
+        client = await rig.exchange(get(b"/", b"X-Key: k"))
+        backend = await rig.accept()
+        await backend.message()
+        await backend.say(head(b"HTTP/1.1 200 OK"))
+        for _ in range(5):
+            await trio.sleep(0.3)
+            await backend.say(b"event")
+        (pin,) = rig.table.pins.values()
+        assert pin.is_live(time.time())
+        assert (await client.head()).status == 200
 
 
 async def test_a_backend_gets_the_whole_response_time_after_a_slow_upload(tmp_path):

@@ -139,6 +139,20 @@ def test_a_cookie_is_followed_and_its_pin_touched_only_when_it_is_worth_it():
     assert world.table.touched == [first.key]
 
 
+def test_what_is_under_way_keeps_its_pin_alive_and_brings_no_lost_one_back():
+    world = World(COOKIE)
+    decision = world.ask()
+    world.router.renew(decision, NOW)
+    assert world.table.touched == []
+    world.router.renew(decision, NOW + 700)
+    assert world.table.touched == [decision.key]
+    world.table.pins.clear()
+    world.router.renew(decision, NOW + 800)
+    World().router.renew(World().ask(), NOW)
+    assert world.table.touched == [decision.key]
+    assert world.table.pins == {}
+
+
 def test_a_new_key_is_proposed_and_followed_once_it_is_settled():
     world = World(HEADER)
     decision = world.ask(b"X-Key: k")
