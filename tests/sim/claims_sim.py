@@ -11,6 +11,7 @@ import hashlib
 import heapq
 import math
 import random
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -101,7 +102,6 @@ class ClaimsSim:
             for other in self.owners:
                 if name < other:
                     self._connect(name, other)
-        self._view_id = 0
         self.change_view(self.owners)
 
     # The world ---------------------------------------------------------------------------
@@ -210,8 +210,9 @@ class ClaimsSim:
     def change_view(self, owners: tuple[NodeName, ...]) -> None:
         """A new view, adopted by each node in its own time, later ones after earlier ones."""
         self.owners = owners
-        self._view_id += 1
-        view = ViewChanged(tuple(sorted(owners)), self._view_id, quorate=True)
+        # As membership names views: who flaps brings an older view's name back.
+        view_id = zlib.crc32(" ".join(sorted(owners)).encode())
+        view = ViewChanged(tuple(sorted(owners)), view_id, quorate=True)
         for name in sorted(self.nodes):
             if not self.nodes[name].is_down:
                 self._deliver_view(name, view)

@@ -15,6 +15,7 @@ from meshlb.core.sticky.pin import Pin, is_acceptable, pin_from_record, record_f
 from meshlb.core.sticky.recent import Recent
 from meshlb.core.sticky.replica import Replica
 from meshlb.core.sticky.standing import ClaimCounters, Standing
+from meshlb.core.sticky.tried import Tried
 from meshlb.model import NodeName, SessionKey
 from meshlb.wire.messages import PinRecord, Replicate, ReplicateAnswer, Verdict
 
@@ -22,9 +23,12 @@ from meshlb.wire.messages import PinRecord, Replicate, ReplicateAnswer, Verdict
 class Backup:
     """What this node holds for the homes it backs."""
 
-    def __init__(self, standing: Standing, replica: Replica, counters: ClaimCounters) -> None:
+    def __init__(
+        self, standing: Standing, replica: Replica, tried: Tried, counters: ClaimCounters
+    ) -> None:
         self._standing = standing
         self._replica = replica
+        self._tried = tried
         self._counters = counters
         self._held = Held()
         self._recent = Recent()
@@ -33,8 +37,8 @@ class Backup:
         """A member that takes itself for the home asks this node to hold a pin."""
         key = asked.pin.key
         verdict, known = self._judge(sender, asked.pin, now)
-        if verdict is Verdict.DONE:
-            pin = pin_from_record(asked.pin, now=now)
+        pin = pin_from_record(asked.pin, now=now) if verdict is Verdict.DONE else known
+        if pin is not None and pin is not self._replica.stored(key):
             self._announce(self._held.add(key, pin, home=sender, now=now), now, out)
         record = None if known is None else record_from_pin(key, known, now=now)
         out.append(Send(sender, ReplicateAnswer(asked.request, verdict, record)))
@@ -46,10 +50,14 @@ class Backup:
         if not is_acceptable(record):
             self._counters.refused += 1
             return Verdict.FENCED, None
-        proposed = pin_from_record(record, now=now)
-        for known in (self._replica.stored(record.key), self._held.get(record.key)):
+        key, proposed = record.key, pin_from_record(record, now=now)
+        for known in (self._replica.stored(key), self._held.get(key)):
             if known is not None and outdoes(known, proposed, now):
                 return Verdict.EXISTS, known
+        tried = self._tried.get(key, now)
+        is_other = tried is not None and tried.backend != proposed.backend
+        if tried is not None and is_other and tried.epoch >= proposed.epoch:
+            return Verdict.EXISTS, tried
         return Verdict.DONE, None
 
     def told(self, teller: NodeName, record: PinRecord, now: float) -> None:

@@ -25,6 +25,7 @@ from meshlb.core.sticky.events import (
     PeerMessage,
     PeerWord,
     Send,
+    Stored,
     ViewChanged,
 )
 from meshlb.core.sticky.fallback import Fallback
@@ -33,6 +34,7 @@ from meshlb.core.sticky.homes import Homes
 from meshlb.core.sticky.replica import PinStore, Replica
 from meshlb.core.sticky.stamps import StampClock
 from meshlb.core.sticky.standing import ClaimCounters, Standing
+from meshlb.core.sticky.tried import Tried
 from meshlb.model import NodeName
 from meshlb.wire.messages import (
     BucketPins,
@@ -64,10 +66,13 @@ class ClaimMachine:
         self.replica = replica = Replica(store, standing, stamps, self.counters)
         fallback = Fallback(standing, replica, stamps, self.counters)
         self._fallback = fallback
+        tried = Tried(replica)
         self._claimer = Claimer(standing, replica, fallback, self.counters)
-        self._home = Home(standing, replica, fallback, stamps, self.counters)
-        self._backup = Backup(standing, replica, self.counters)
+        self._home = Home(standing, replica, fallback, tried, stamps, self.counters)
+        self._backup = Backup(standing, replica, tried, self.counters)
         self._fed: set[NodeName] = set()
+        self._departed: set[NodeName] = set()
+        """Peers that left the view, and whose stream is still open."""
 
     @property
     def barrier_missing(self) -> frozenset[NodeName]:
@@ -137,19 +142,30 @@ class ClaimMachine:
         elif isinstance(message, Delta):
             for record in message.pins:
                 self._backup.told(sender, record, now)
-            self._merge(message.pins, now, out)
+            self._merge(message.pins, now, out, is_late=sender in self._departed)
         elif isinstance(message, PullChunk | BucketPins):
             self._merge(message.pins, now, out)
         else:
             self._mark(sender, message, now, out)
 
-    def _merge(self, records: Iterable[PinRecord], now: float, out: list[Effect]) -> None:
+    def _merge(
+        self,
+        records: Iterable[PinRecord],
+        now: float,
+        out: list[Effect],
+        *,
+        is_late: bool = False,
+    ) -> None:
         for record in records:
             if record.rank is Rank.PROVISIONAL and record.backend:
                 self._fallback.unsettle(record.key, now)
-            if self.replica.merge_record(record, now):
-                self._claimer.learned(record.key, now, out)
-                self._home.learned(record.key, now, out)
+            if not self.replica.merge_record(record, now):
+                continue
+            if is_late and (pin := self.replica.stored(record.key)) is not None:
+                # Its sender has left the view: others may never hear of it.
+                out.append(Stored(record.key, pin))
+            self._claimer.learned(record.key, now, out)
+            self._home.learned(record.key, now, out)
 
     # Views and streams -------------------------------------------------------------------
 
@@ -157,6 +173,8 @@ class ClaimMachine:
         standing = self._standing
         if view.quorate and not standing.quorate:
             self.replica.end_overrides()
+        self._departed |= self._fed & standing.homes.owners
+        self._departed.difference_update(view.owners)
         standing.homes = Homes(view.owners)
         standing.view_id = view.view_id
         standing.quorate = view.quorate
@@ -185,6 +203,7 @@ class ClaimMachine:
             self._claimer.peer_fed(peer, now, out)
             return
         self._fed.discard(peer)
+        self._departed.discard(peer)
         if isinstance(event, PeerConnected):
             self._standing.lost.discard(peer)
             self._standing.barrier.void(peer)

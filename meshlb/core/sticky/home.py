@@ -17,18 +17,18 @@ What a claim meets:
     answered without agreement (`fallback`), and agreed on later
 
 A pin enters the table of the home only after the backup's answer, so nobody is routed by it
-before. When the view changes, every waiting claim starts anew: what this node proposed as the
-home of an older view is void, and the backup that holds it announces it (`held`).
+before. When the view changes, every waiting claim starts anew. What this node proposed as the
+home of an older view may be held there, so it is remembered (`tried`) and proposed again.
 
 Spec: protocol/spec/pins.md, "Claims".
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshlb.core.sticky.alarms import Alarms
+from meshlb.core.sticky.choosing import chosen, existing
 from meshlb.core.sticky.events import Effect, Send, Stored
 from meshlb.core.sticky.fallback import Fallback
-from meshlb.core.sticky.lifetime import fresh, lingers, renewed
 from meshlb.core.sticky.merge import same_pin
 from meshlb.core.sticky.pin import (
     Pin,
@@ -39,6 +39,7 @@ from meshlb.core.sticky.proposals import proposal_from_claim
 from meshlb.core.sticky.replica import Replica
 from meshlb.core.sticky.stamps import StampClock
 from meshlb.core.sticky.standing import RETRY_S, ClaimCounters, Standing
+from meshlb.core.sticky.tried import Tried
 from meshlb.model import NodeName, SessionKey
 from meshlb.wire.messages import Claim, ClaimAnswer, Replicate, ReplicateAnswer, Verdict
 
@@ -83,12 +84,14 @@ class Home:
         standing: Standing,
         replica: Replica,
         fallback: Fallback,
+        tried: Tried,
         stamps: StampClock,
         counters: ClaimCounters,
     ) -> None:
         self._standing = standing
         self._replica = replica
         self._fallback = fallback
+        self._tried = tried
         self._stamps = stamps
         self._counters = counters
         self._makings: dict[SessionKey, _Making] = {}
@@ -151,7 +154,7 @@ class Home:
         known = self._replica.record(key, now)
         unanswered = []
         for waiter in waiters:
-            pin = self._existing(known, waiter.proposal, now)
+            pin = existing(known, waiter.proposal, self._standing, now)
             if pin is None:
                 unanswered.append(waiter)
                 continue
@@ -170,59 +173,22 @@ class Home:
             else:  # it may only be slow, and then its word comes as a delta: `learned`
                 self._make(key, unanswered, now, deadline)
         else:
-            pin = self._new_pin(known, unanswered[0], now)
+            pin = self._chosen(key, known, unanswered[0], now)
             if backup is None:
                 self._confirm(key, pin, unanswered, now, deadline, out)
             else:
                 making = self._make(key, unanswered, now, deadline)
                 self._propose(making, pin, backup, now, out)
 
-    def _existing(self, known: Pin | None, proposal: Proposal, now: float) -> Pin | None:
-        """The pin to answer with; None where one has to be made, moved or agreed on."""
-        if known is None:
-            return None
-        is_minority = not self._standing.quorate
-        if known.is_tombstone or proposal.rejects(known):
-            # A minority moves nothing: it insists on what there is.
-            return known if is_minority and known.expires_at > now else None
-        if lingers(known, proposal.ttl_s, now):
-            return renewed(known, proposal.ttl_s, now)
-        if not known.is_live(now):
-            return None
-        is_agreed = known.rank >= self._standing.rank
-        return known if is_agreed or is_minority or not self._standing.barrier.is_complete else None
-
-    def _new_pin(self, known: Pin | None, waiter: _Waiter, now: float) -> Pin:
-        """The pin to have agreed on: the provisional one there is, or what the claim proposes."""
-        proposal = waiter.proposal
-        expires_at, ends_at = fresh(proposal, now)
-        rank = self._standing.rank
-        if known is not None and known.is_live(now) and not proposal.rejects(known):
-            return Pin(
-                known.pool,
-                known.backend,
-                known.by,
-                known.epoch,
-                rank,
-                known.stamp_ms,
-                known.claimer,
-                min(max(expires_at, known.expires_at), known.ends_at),
-                known.ends_at,
-            )
-        epochs = [proposal.moved_from_epoch] if proposal.moved_from else []
-        if known is not None:
-            epochs.append(known.epoch)
-        step = 1 if self._standing.quorate else 0
-        return Pin(
-            proposal.pool,
-            proposal.backend,
-            proposal.by,
-            max(epochs) + step if epochs else 0,
-            rank,
-            self._stamps.draw(now),
+    def _chosen(self, key: SessionKey, known: Pin | None, waiter: _Waiter, now: float) -> Pin:
+        return chosen(
+            known,
+            self._tried.get(key, now),
+            waiter.proposal,
             waiter.sender,
-            expires_at,
-            ends_at,
+            self._standing,
+            stamp_ms=self._stamps.draw(now),
+            now=now,
         )
 
     # Makings -----------------------------------------------------------------------------
@@ -253,6 +219,7 @@ class Home:
     ) -> None:
         making.pin = pin
         making.backup = backup
+        self._tried.add(making.key, pin, now)
         making.request = self._standing.next_request()
         making.silent_at = making.deadline
         if backup in self._standing.lost:
@@ -303,6 +270,7 @@ class Home:
         out: list[Effect],
     ) -> None:
         """Home and backup agree: tell everybody."""
+        self._tried.settle(key)
         self._store(key, pin, now, out)
         winner = self._replica.stored(key)
         # Unless a better one has come by another way in the meantime:
@@ -316,7 +284,10 @@ class Home:
     ) -> None:
         for waiter in waiters:
             known = self._replica.record(key, now)
-            pin = self._fallback.pin_alone(waiter.proposal, waiter.sender, now, out)
+            proposal, tried = waiter.proposal, self._tried.get(key, now)
+            if tried is not None and not proposal.rejects(tried):
+                proposal = replace(proposal, backend=tried.backend)
+            pin = self._fallback.pin_alone(proposal, waiter.sender, now, out)
             is_known = known is not None and same_pin(known, pin)
             verdict = Verdict.EXISTS if is_known else Verdict.DONE
             self._answer(waiter, verdict, pin, now, out)

@@ -4,8 +4,9 @@ import pytest
 
 from meshlb.core.sticky.backup import outdoes
 from meshlb.core.sticky.held import HELD_S
+from meshlb.core.sticky.homes import Homes
 from meshlb.core.sticky.pin import EPOCH_MAX, Pin, record_from_pin
-from meshlb.model import BootId
+from meshlb.model import BootId, NodeName
 from meshlb.wire.messages import ClaimAnswer, Delta, Rank, Replicate, Verdict, ViewMark
 from tests.fakes.claims import (
     ME,
@@ -70,6 +71,21 @@ def test_a_home_is_told_of_what_another_one_had_held_here(stage: Stage) -> None:
     other = a_pin("s2", stamp_ms=900)
     _, verdict, pin = the_answer(stage.asked_to_hold(B, KEY, other))
     assert (verdict, pin and pin.backend) == (Verdict.EXISTS, "s1")
+
+
+def test_what_this_node_proposed_as_home_is_named_to_the_home_after_it(stage: Stage) -> None:
+    """The backup of that time may hold it, and then the two have agreed."""
+    key = key_held_by(ME, B, nth=2)
+    stage.claimed_by(C, a_proposal(key, "s1"))
+    newcomer = next(
+        name
+        for number in range(1_000)
+        if Homes((*OWNERS, name := NodeName(f"new-{number}"))).holders(key) == (name, ME)
+    )
+    stage.enter((*OWNERS, newcomer), view_id=2)
+    effects = stage.asked_to_hold(newcomer, key, a_pin("s2", stamp_ms=1))
+    peer, verdict, pin = the_answer(effects)
+    assert (peer, verdict, pin and pin.backend) == (newcomer, Verdict.EXISTS, "s1")
 
 
 def test_asking_twice_is_answered_alike(stage: Stage) -> None:

@@ -1,13 +1,14 @@
 from meshlb.core.sticky.events import PeerConnected, PeerFed, PeerLost, Stored
 from meshlb.core.sticky.pin import ClaimOutcome, record_from_pin
-from meshlb.model import NodeName
-from meshlb.wire.messages import PullChunk, ViewMark
+from meshlb.model import BootId, NodeName
+from meshlb.wire.messages import Delta, PullChunk, Rank, ViewMark
 from tests.fakes.claims import (
     ME,
     OWNERS,
     B,
     C,
     Stage,
+    announced,
     key_held_by,
     sent,
     the_done,
@@ -58,6 +59,24 @@ def test_a_new_stream_voids_the_peers_mark_until_it_marks_again() -> None:
     assert stage.machine.barrier_missing == {B}
     stage.hear(B, ViewMark(1))
     assert stage.machine.barrier_missing == frozenset()
+
+
+def test_the_late_word_of_a_peer_that_left_the_view_is_repeated() -> None:
+    stage = Stage()
+    delta = Delta(BootId(1), 0, 1, (record_from_pin(a_key(), a_pin("s7"), now=NOW),))
+    stage.enter((ME, C), view_id=2)
+    assert announced(stage.hear(B, delta)) == [(a_key(), "s7", Rank.QUORATE)]
+    assert announced(stage.hear(B, delta)) == []
+
+
+def test_the_word_of_an_owner_or_of_one_who_is_yet_to_join_is_not_repeated() -> None:
+    stage, newcomer = Stage(), NodeName("new")
+    stage.tell(PeerConnected(newcomer))
+    stage.tell(PeerFed(newcomer))
+    stage.enter((ME, B), view_id=2)
+    for number, peer in enumerate((B, newcomer)):
+        record = record_from_pin(a_key(number), a_pin("s7"), now=NOW)
+        assert announced(stage.hear(peer, Delta(BootId(1), 0, 1, (record,)))) == []
 
 
 def test_pins_that_are_pulled_enter_the_table() -> None:
