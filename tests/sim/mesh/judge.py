@@ -11,7 +11,11 @@ from meshlb.core.sticky.pin import Pin
 from meshlb.core.swim.events import Effect, MemberChanged
 from meshlb.model import BootId, MemberState, NodeName, SessionKey
 from meshlb.wire.messages import (
+    ClaimAnswer,
+    Delta,
     Message,
+    PinRecord,
+    PullChunk,
     Rank,
     Replicate,
     ReplicateAnswer,
@@ -20,13 +24,14 @@ from meshlb.wire.messages import (
 )
 from tests.sim.mesh.ledger import Books, Identity, identity
 from tests.sim.mesh.mesh import SimMesh
+from tests.sim.mesh.ports import Datagram
 from tests.sim.mesh.process import Process
 
 ANSWER_S_MAX = 4.0
 """A claim is answered within this, come what may, by a node that runs."""
 
-LINGER_MARGIN_S = 20.0
-"""Beyond its expiry and this, no client may be told of a pin."""
+DEATH_S_MAX = 10.0
+"""A crash is known to all who are well after this."""
 
 
 class Violation(Exception):  # noqa: N818 - what the judge says, not an error of its own
@@ -43,6 +48,13 @@ class Ask:
     least_epoch: int
 
 
+def is_majority(process: Process) -> bool:
+    """Whether a node may believe to be with the majority, by what it knows of the others."""
+    members = process.membership.members()
+    live = sum(member.state <= MemberState.SUSPECT for member in members)
+    return 2 * live > sum(member.state is not MemberState.LEFT for member in members)
+
+
 class Judge:
     """Implements `Watcher` and `Notes`."""
 
@@ -57,6 +69,9 @@ class Judge:
         self._seen: set[tuple[SessionKey, Identity]] = set()
         self._decided: set[tuple[BootId, tuple[SessionKey, Identity]]] = set()
         self._proposed: dict[tuple[BootId, int], tuple[SessionKey, Identity]] = {}
+        self._read: dict[tuple[BootId, BootId], int] = {}
+        self._gap: tuple[Process, NodeName] | None = None
+        self._opened: set[tuple[BootId, NodeName, BootId, int]] = set()
         self._requests: dict[tuple[BootId, NodeName, int], SessionKey] = {}
         self._marks: dict[BootId, dict[NodeName, int]] = {}
         self.moved: dict[BootId, int] = {}
@@ -82,6 +97,7 @@ class Judge:
                 boot = process.me.boot_id
                 self.moved[boot] = self.moved.get(boot, 0) + 1
         self._check_bump(process, key, old, new)
+        self.books.wrote(process, key, new)
 
     def _check_order(self, process: Process, key: SessionKey, old: Pin, new: Pin) -> None:
         """Invariants 3 and 9: a live record gives way to a greater one only."""
@@ -100,9 +116,16 @@ class Judge:
         if made in self._seen:
             return
         self._seen.add(made)
+        self._check_standing(process, new.rank)
         is_bump = old is not None and new.epoch > old.epoch and new.backend
-        if is_bump and not process.membership.ownership.quorate:
+        if is_bump and not is_majority(process):
             self.fail(8, f"{process.name}, in a minority, moved {key[:3].hex()}: {old} to {new}")
+
+    def _check_standing(self, process: Process, rank: Rank) -> None:
+        """Invariant 8: who has met only a few of all hosts since its start agrees on nothing."""
+        met = len(process.membership.members())
+        if rank is Rank.QUORATE and 2 * met <= len(self.mesh.plan.hosts):
+            self.fail(8, f"{process.name} makes an agreed pin, and has met {met} hosts")
 
     def committed(self, process: Process, records: dict[SessionKey, Pin]) -> None:
         self.books.committed(process, records)
@@ -145,10 +168,23 @@ class Judge:
         if made in self._seen:
             return
         self._seen.add(made)
+        self._check_standing(process, Rank(made[1][1]))
         if known is None or epoch <= known.epoch:
             return
-        if not process.membership.ownership.quorate:
+        if not is_majority(process):
             self.fail(8, f"{process.name}, in a minority, proposes epoch {epoch} after {known}")
+
+    def left(self, process: Process, messages: tuple[Message, ...]) -> None:
+        """Invariant 5: write, commit, then send."""
+        for message in messages:
+            pins: tuple[PinRecord | None, ...] = ()
+            if isinstance(message, Delta | PullChunk):
+                pins = message.pins
+            elif isinstance(message, ClaimAnswer):
+                pins = (message.pin,)
+            for pin in pins:
+                if pin is not None and not process.store.is_written(pin.key):
+                    self.fail(5, f"{process.name} tells of {pin} before it is on its disk")
 
     def heard(self, process: Process, peer: NodeName, messages: tuple[Message, ...]) -> None:
         boot = process.me.boot_id
@@ -161,6 +197,15 @@ class Judge:
                 made = self._proposed.get((boot, message.request))
                 if made is not None:
                     self.books.pairs[made] = (process.name, peer)
+            elif isinstance(message, Delta):
+                self._follow(process, peer, message)
+
+    def _follow(self, process: Process, peer: NodeName, delta: Delta) -> None:
+        """Note what a node has read of a peer's log, and whether it must see a gap."""
+        place = (process.me.boot_id, delta.boot_id)
+        if delta.after_seq > self._read.get(place, 0):
+            self._gap = (process, peer)
+        self._read[place] = max(delta.upto_seq, self._read.get(place, 0))
 
     def _agrees(self, backup: Process, home: NodeName, request: int) -> None:
         """Invariant 7: a deposed home finds no backup."""
@@ -170,6 +215,13 @@ class Judge:
         ranked = sorted(owners, key=lambda owner: (weight(slot, owner), owner), reverse=True)
         if ranked[:2] != [home, backup.name]:
             self.fail(7, f"{backup.name} agrees with {home}, where {ranked[:2]} should decide")
+
+    def accepted(self, process: Process, datagram: Datagram) -> None:
+        """Invariant 11: a datagram counts once."""
+        opened = (process.me.boot_id, datagram.sender, datagram.boot_id, datagram.counter)
+        if opened in self._opened:
+            self.fail(11, f"{process.name} took a datagram of {datagram.sender} twice")
+        self._opened.add(opened)
 
     # Membership --------------------------------------------------------------------------
 
@@ -237,11 +289,17 @@ class Judge:
         self.mesh.world.note(process.name, f"answers {key[:3].hex()} {identity(pin)}")
         if not pin.backend:
             self.fail(9, f"{process.name} answered {key[:3].hex()} with a tombstone")
+        idle_s = self.books.use(key, pin)
+        if idle_s > self.books.idle_s_max():
+            self.fail(9, f"{process.name} answered {key[:3].hex()} with {pin}, idle for {idle_s}")
         contradiction = self.books.confirm(process, key, pin)
         if contradiction:
             self.fail(4, contradiction)
 
     def unpinned(self, process: Process, key: SessionKey) -> None:
+        stone = process.store.get(key)
+        assert stone is not None
+        self.books.stones[key] = max(stone.epoch, self.books.stones.get(key, 0))
         for known in self.books.confirmed[key].values():
             known.until = min(known.until, self.mesh.world.now)
 
@@ -249,13 +307,23 @@ class Judge:
 
     def stepped(self, process: Process) -> None:
         """After each step of a process."""
+        if self._gap is not None:
+            (process, peer), self._gap = self._gap, None
+            if process.is_running and peer not in process.turns.replication.gaps:
+                self.fail(7, f"{process.name} has not noticed a gap in what {peer} told")
         host = self.mesh.hosts[process.name]
         incarnation = process.membership.me.incarnation
         if incarnation > host.highest_incarnation:
             host.highest_incarnation = incarnation
 
-    def look_at_claims(self) -> None:
-        """No client waits for ever; called now and then."""
+    def look(self) -> None:
+        """Check what takes time; called now and then."""
+        self._look_at_claims()
+        self._look_for_the_dead()
+        self._look_at_bounds()
+
+    def _look_at_claims(self) -> None:
+        """No client waits for ever."""
         now = self.mesh.world.now
         for ticket, ask in list(self._asks.items()):
             if not ask.process.is_running:
@@ -264,6 +332,27 @@ class Judge:
                 ask.since = now
             elif now - ask.since > ANSWER_S_MAX:
                 self.fail(10, f"{ask.process.name} has not answered for {ask.key[:3].hex()}")
+
+    def _look_for_the_dead(self) -> None:
+        """Invariant 2: a crash is known in time."""
+        now = self.mesh.world.now
+        for host in self.mesh.hosts.values():
+            if host.down_since is None or now - host.down_since < DEATH_S_MAX:
+                continue
+            for process in self.mesh.processes():
+                members = {member.name: member for member in process.membership.members()}
+                known = members.get(host.name)
+                if known is None or not known.is_live or process.is_paused:
+                    continue
+                if not self.books.is_touched(process.name, now):
+                    self.fail(2, f"{process.name} does not know that {host.name} has ended")
+
+    def _look_at_bounds(self) -> None:
+        """Invariant 13, where a plan sets a small bound."""
+        for process in self.mesh.processes():
+            entries = len(process.log)
+            if entries > self.mesh.plan.log_entries_max:
+                self.fail(13, f"the log of {process.name} holds {entries} entries")
 
     @property
     def is_waiting(self) -> bool:

@@ -7,6 +7,7 @@ whether a contradiction has a fault that explains it. Must not know: how nodes w
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from meshlb.core.sticky.lifetime import unheard_s
 from meshlb.core.sticky.pin import Pin
 from meshlb.model import NodeName, SessionKey
 from meshlb.wire.messages import PinRecord, Rank
@@ -18,6 +19,12 @@ Identity = tuple[int, int, int, str, str]
 
 SLOW_S = 0.3
 """A way that is slower than this counts as cut: time-outs pass on it."""
+
+LATE_S = 5.0
+"""What deliveries and retransmissions may add to the life of a pin on its way."""
+
+LONG_S = 1.5
+"""Whoever stands still for longer may be given up, and take a while to notice."""
 
 AFTERMATH_S = 12.0
 """How long after a fault its effects may last: detection, silent streams, dialling again."""
@@ -55,8 +62,38 @@ class Books:
         default_factory=dict
     )
     """Home and backup that agreed on a pin."""
+    agreed: dict[tuple[SessionKey, Identity], Confirmed] = field(default_factory=dict)
+    """Agreed pins, whether or not a client was told, when the first node wrote them down."""
+    stones: dict[SessionKey, int] = field(default_factory=dict)
+    """The latest epoch in which each key was unpinned."""
+    used_at: dict[tuple[SessionKey, Identity], float] = field(default_factory=dict)
+    """When a client was last told of each pin, or when it was made."""
     explained: list[str] = field(default_factory=list)
     """Contradictions that a double fault explains, and which."""
+
+    def wrote(self, process: Process, key: SessionKey, pin: Pin) -> None:
+        """`process` has taken `pin` into its table."""
+        if pin.rank is Rank.QUORATE and (key, identity(pin)) not in self.agreed:
+            until = process.world_time(pin.expires_at)
+            agreed = Confirmed(pin, self.mesh.world.now, process.name, until)
+            self.agreed[key, identity(pin)] = agreed
+        self.used_at.setdefault((key, identity(pin)), self.mesh.world.now)
+        known = self.confirmed[key].get(identity(pin))
+        if known is not None:
+            known.until = max(known.until, process.world_time(pin.expires_at))
+
+    def use(self, key: SessionKey, pin: Pin) -> float:
+        """A client was told of `pin`; for how long nobody had been."""
+        now = self.mesh.world.now
+        before = self.used_at.get((key, identity(pin)), now)
+        self.used_at[key, identity(pin)] = now
+        return now - before
+
+    def idle_s_max(self) -> float:
+        """After this long without use a pin is over, wherever it is, by clocks that were right."""
+        wrong_s = sum(abs(fault.skew_s) for fault in self.mesh.log)
+        wrong_s += sum(fault.for_s for fault in self.mesh.log if fault.is_suspended)
+        return self.mesh.plan.ttl_s + unheard_s(self.mesh.plan.ttl_s) + LATE_S + wrong_s
 
     def committed(self, process: Process, records: dict[SessionKey, Pin]) -> None:
         """`process` has these on its disk now."""
@@ -122,9 +159,11 @@ class Books:
             touches = {(holder, judge), (judge, holder)} & set(fault.ways)
             if fault.kind in ("crash", "pause", "leave") and fault.host == holder != judge:
                 return f"{holder}: {fault}"
+            if fault.kind == "pause" and fault.host == judge and fault.for_s >= LONG_S:
+                return f"{holder} not with {judge}: {fault}"
             if fault.kind == "crash" and fault.host == holder and fault.is_disk_lost:
                 return f"{holder}: {fault}"
-            if fault.kind == "leap":
+            if fault.kind in ("leap", "blackout"):
                 return f"{holder}: {fault}"
             if fault.kind == "cut" and touches:
                 return f"{holder} not with {judge}: {fault}"
@@ -132,20 +171,24 @@ class Books:
                 return f"{holder} not with {judge}: {fault}"
         return ""
 
-    def losses_since(self, at: float, hosts: set[NodeName]) -> list[str]:
-        """The crashes among `hosts` since then."""
-        return [
-            str(fault)
-            for fault in self.mesh.log
-            if fault.kind in ("crash", "leave") and fault.host in hosts and fault.at >= at - 1.0
-        ]
+    def losses_since(self, at: float, home: NodeName, backup: NodeName | None) -> str:
+        """How a pin can be lost that home and backup agreed on: the disk of one, and the other.
+
+        The home has it on its disk before it tells anybody, the backup perhaps only in memory.
+        """
+        crashes = [f for f in self.mesh.log if f.kind in ("crash", "leave") and f.at >= at - 1.0]
+        lost = [f for f in crashes if f.is_disk_lost and f.host == home]
+        forgotten = [f for f in crashes if f.host == backup]
+        if not lost or (backup is not None and not forgotten):
+            return ""
+        return f"{lost[0]}, {forgotten[0] if forgotten else 'and it had no backup'}"
 
     def is_touched(self, name: NodeName, now: float) -> bool:
         """Whether a fault has befallen a host of late, or befalls it now."""
         for fault in self.mesh.log:
             if fault.at > now or fault.until + AFTERMATH_S < now:
                 continue
-            if fault.kind in ("leap", "weather") or fault.host == name:
+            if fault.kind in ("leap", "weather", "blackout") or fault.host == name:
                 return True
             if any(name in way for way in fault.ways):
                 return True

@@ -53,6 +53,10 @@ class Owner(Protocol):
         """It wants to say this to `peer`, if there is a link."""
         ...
 
+    def let_out(self, messages: tuple[Message, ...]) -> None:
+        """These messages leave."""
+        ...
+
     def overhear(self, peer: NodeName, messages: tuple[Message, ...]) -> None:
         """These messages have come."""
         ...
@@ -111,6 +115,7 @@ class SimLink:
                 for message in batch
             )
             self._owner.touch_off("send")
+            self._owner.let_out(messages)
             self.end.send(messages)
 
     def close(self, reason: CloseReason) -> None:

@@ -5,7 +5,7 @@ know: clients, and what must hold.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from meshlb.core.swim.timings import PROFILES
@@ -149,6 +149,9 @@ class SimMesh:
         match fault.kind:
             case "crash":
                 self._crash(fault)
+            case "blackout":
+                for name in list(self.hosts):
+                    self._crash(replace(fault, host=name, for_s=fault.for_s * self.rng.random()))
             case "pause":
                 self._pause(fault.host, fault, later)
             case "leap":

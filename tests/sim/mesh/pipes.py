@@ -11,7 +11,6 @@ under way when an end closed arrives up to a random place.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 from meshlb.cluster.link import SILENCE_S
@@ -43,6 +42,8 @@ class End:
     """When the last frame to this end arrives; none may overtake it."""
     waiting: list[Any] = field(default_factory=list)
     """Frames to this end that are stuck with the sender's kernel."""
+    era: int = 0
+    """Counts how often all that was under way to this end was lost."""
     passed: int = 0
     """Frames that came this way since the other way was cut."""
 
@@ -58,8 +59,12 @@ class End:
             self.stream.hang_up(self.other)
 
     def vanish(self) -> None:
-        """The host of this end has lost power: nobody is told."""
+        """The host of this end has lost power: nobody is told, and what was sent last may be lost."""
         self.is_open = False
+        if self.stream.is_lucky():
+            return
+        self.other.era += 1
+        self.other.waiting.clear()
 
 
 class Stream:
@@ -74,6 +79,10 @@ class Stream:
         self._hung_up: End | None = None
         """The end that is to hear of the other's close, once it can."""
 
+    def is_lucky(self) -> bool:
+        """Whether what is under way still arrives, when an end has gone."""
+        return self._pipes.rng.random() < 0.5
+
     @property
     def is_over(self) -> bool:
         return not (self.ends[0].is_open or self.ends[1].is_open)
@@ -86,7 +95,8 @@ class Stream:
         world = self._pipes.world
         delay_s = self._pipes.air.segment_delay(to.other.host, to.host)
         to.arrives_at = max(world.now + delay_s, to.arrives_at)
-        world.at(to.arrives_at, lambda: self._arrive(to, frame))
+        era = to.era
+        world.at(to.arrives_at, lambda: self._arrive(to, frame, era))
 
     def _may_pass(self, to: End) -> bool:
         air = self._pipes.air
@@ -98,8 +108,8 @@ class Stream:
         to.passed += 1
         return to.passed <= WINDOW_FRAMES
 
-    def _arrive(self, to: End, frame: Any) -> None:
-        if not to.is_open:
+    def _arrive(self, to: End, frame: Any, era: int) -> None:
+        if not to.is_open or era != to.era:
             return
         if to.waiting or not self._pipes.air.passes(to.other.host, to.host):
             to.waiting.append(frame)
@@ -122,7 +132,7 @@ class Stream:
         air, world = self._pipes.air, self._pipes.world
         if not to.is_open or not air.passes(to.other.host, to.host):
             return
-        if self._pipes.rng.random() < 0.5:  # a reset: what is under way is lost
+        if not self.is_lucky():  # a reset: what is under way is lost
             at = world.now + air.segment_delay(to.other.host, to.host)
         else:
             at = max(to.arrives_at, world.now + air.segment_delay(to.other.host, to.host))
@@ -182,9 +192,7 @@ class Pipes:
     def mended(self) -> None:
         """Some way passes again."""
         for stream in self._streams:
-            if not stream.is_over and (stream.ends[0].waiting or stream.ends[1].waiting):
-                self.world.at(self.world.now + self.rng.random() * RESUME_S_MAX, stream.resume)
-            elif stream._hung_up is not None and stream._hung_up.is_open:
+            if (not stream.is_over and (stream.ends[0].waiting or stream.ends[1].waiting)) or (stream._hung_up is not None and stream._hung_up.is_open):
                 self.world.at(self.world.now + self.rng.random() * RESUME_S_MAX, stream.resume)
 
     def _look_for_silence(self) -> None:

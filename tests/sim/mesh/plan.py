@@ -14,7 +14,7 @@ from tests.sim.mesh.air import Way, Weather
 
 Kind = Literal[
     "crash", "pause", "cut", "weather", "slow", "reset", "leave", "join", "backend", "word",
-    "replay", "leap",
+    "replay", "leap", "blackout",
 ]  # fmt: skip
 
 BACKENDS = ("s1", "s2", "s3", "s4")
@@ -84,6 +84,8 @@ class Plan:
     seed: int
     hosts: tuple[NodeName, ...]
     lasts_s: float
+    replay: str
+    """The command that runs this plan again."""
     profile: str
     """The timings of membership."""
     ttl_s: float
@@ -103,9 +105,11 @@ class Plan:
 def draw_plan(seed: int, *, nodes: int | None = None, steps: int | None = None) -> Plan:
     """The plan of a seed; `nodes` and `steps` overrule what the seed would give."""
     rng = Random(f"{seed}/plan")
-    count = nodes or rng.choice((2, 3, 3, 3, 4, 5, 5))
+    count = rng.choice((2, 3, 3, 3, 4, 5, 5))
+    count = nodes or count
     hosts = tuple(NodeName(f"n{i}") for i in range(count))
-    number = steps or rng.choice((60, 120, 120, 180))
+    number = rng.choice((60, 120, 120, 180))
+    number = steps or number
     lasts_s = FIRST_FAULT_S + number / STEPS_PER_S
     is_single = rng.random() < 0.3
     profile = rng.choice(("local", "local", "lan"))
@@ -118,6 +122,7 @@ def draw_plan(seed: int, *, nodes: int | None = None, steps: int | None = None) 
         seed=seed,
         hosts=hosts,
         lasts_s=lasts_s,
+        replay=_replay(seed, nodes, steps),
         profile=profile,
         ttl_s=rng.choice((1_200.0, 1_200.0, 1_200.0, 8.0)),
         is_coded=rng.random() < 0.1,
@@ -126,6 +131,13 @@ def draw_plan(seed: int, *, nodes: int | None = None, steps: int | None = None) 
         faults=tuple(faults),
         steps=tuple(_steps(rng, hosts, number, lasts_s)),
     )
+
+
+def _replay(seed: int, nodes: int | None, steps: int | None) -> str:
+    words = [f"make sim SEED={seed}"]
+    words += [f"NODES={nodes}"] if nodes else []
+    words += [f"STEPS={steps}"] if steps else []
+    return " ".join(words)
 
 
 # Requests ---------------------------------------------------------------------------------
@@ -159,9 +171,15 @@ def _single_faults(rng: Random, hosts: tuple[NodeName, ...], lasts_s: float) -> 
     faults: list[Fault] = []
     at = FIRST_FAULT_S + rng.random()
     while at < lasts_s:
-        kind = rng.choice(("crash", "crash", "pause", "isolate", "pair", "reset", "slow", "leave"))
+        kind = rng.choice(
+            ("crash", "crash", "pause", "isolate", "pair", "reset", "slow", "leave", "blackout")
+        )
         fault = _fault(rng, kind, at, hosts)
-        faults.append(replace(fault, for_s=min(fault.for_s, 6.0), is_suspended=False))
+        if kind == "crash" and rng.random() < 0.3:
+            fault = replace(fault, for_s=14.0)
+        elif kind not in ("crash", "reset"):
+            fault = replace(fault, for_s=min(fault.for_s, 6.0), is_suspended=False)
+        faults.append(fault)
         at = faults[-1].until + 14.0 + rng.random()
     return faults
 
@@ -172,7 +190,7 @@ def _faults(
     kinds = (
         "crash", "crash", "crash", "crash", "pause", "pause", "isolate", "islands", "islands",
         "pair", "one-way", "weather", "slow", "reset", "reset", "leave", "join", "backend",
-        "backend", "word", "replay", "leap",
+        "backend", "word", "replay", "leap", "blackout",
     )  # fmt: skip
     count = max(2, round(number * FAULTS_PER_STEP * rng.choice((0.5, 1, 2))))
     faults = []
@@ -233,5 +251,7 @@ def _fault(rng: Random, kind: str, at: float, hosts: tuple[NodeName, ...]) -> Fa
             return Fault(at, "word", host=host, backend=rng.choice(BACKENDS), state=state)
         case "replay":
             return Fault(at, "replay", host=host, count=rng.randint(1, 50))
+        case "blackout":
+            return Fault(at, "blackout", for_s, is_power_lost=rng.random() < 0.5)
         case _:
             return Fault(at, "leap", rng.choice((1.5, 30.0)))

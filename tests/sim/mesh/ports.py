@@ -67,6 +67,7 @@ class SimPort:
             self.refused += 1
             return
         window.mark(datagram.counter)
+        self._process.watcher.accepted(self._process, datagram)
         self._process.agent.datagram(
             datagram.sender, datagram.boot_id, datagram.source, datagram.messages
         )

@@ -30,7 +30,7 @@ from meshlb.model import Address, BootId, NodeName, SessionKey
 from meshlb.wire.handshake import Identity
 from meshlb.wire.messages import BackendOverride, Message
 from tests.sim.mesh.links import SimLinks, SimStreams
-from tests.sim.mesh.ports import Post, SimPort
+from tests.sim.mesh.ports import Datagram, Post, SimPort
 from tests.sim.mesh.world import World
 
 TURN_LAG_S_MAX = 0.0002
@@ -56,7 +56,9 @@ class Watcher(Protocol):
     def wrote(self, process: "Process", key: SessionKey, old: Pin | None, new: Pin) -> None: ...
     def committed(self, process: "Process", records: dict[SessionKey, Pin]) -> None: ...
     def said(self, process: "Process", peer: NodeName, message: Message) -> None: ...
+    def left(self, process: "Process", messages: tuple[Message, ...]) -> None: ...
     def heard(self, process: "Process", peer: NodeName, messages: tuple[Message, ...]) -> None: ...
+    def accepted(self, process: "Process", datagram: Datagram) -> None: ...
     def linked(self, process: "Process", peer: NodeName) -> None: ...
     def membership(self, process: "Process", effects: list[SwimEffect]) -> None: ...
     def stepped(self, process: "Process") -> None: ...
@@ -83,6 +85,10 @@ class Store:
 
     def get(self, key: SessionKey) -> Pin | None:
         return self._unwritten.get(key) or self._disk.get(key)
+
+    def is_written(self, key: SessionKey) -> bool:
+        """Whether what is known of a key would survive the process."""
+        return key not in self._unwritten
 
     def put(self, key: SessionKey, pin: Pin) -> None:
         self._process.watcher.wrote(self._process, key, self.get(key), pin)
@@ -166,6 +172,7 @@ class Process:
         self._waiting: dict[int, Callable[[Pin], None]] = {}
         self._tokens = 0
         self._answers: list[tuple[Callable[[Pin], None], Pin]] = []
+        self._has_answered = False
         self._turn_at = math.inf
         self._timer_at = math.inf
         self._deadline = math.inf
@@ -179,9 +186,10 @@ class Process:
     def _wire(
         self, seeds: tuple[Address, ...], timings: Timings, log_entries_max: int, post: Post
     ) -> None:
+        self.log = ReplicationLog(self.me.boot_id, entries_max=log_entries_max)
         self.turns = Turns(
             name=self.name,
-            log=ReplicationLog(self.me.boot_id, entries_max=log_entries_max),
+            log=self.log,
             store=self.store,
             streams=self.streams,
             counters=self.counters,
@@ -250,6 +258,9 @@ class Process:
             call()
             self._hand_out()
             self.watcher.stepped(self)
+            if self._has_answered:
+                self._has_answered = False
+                self.touch_off("answered")
         except Killed:
             self.on_killed()
 
@@ -302,6 +313,10 @@ class Process:
     def observe(self, peer: NodeName, message: Message) -> None:
         """It wants to say this to `peer`, if there is a link."""
         self.watcher.said(self, peer, message)
+
+    def let_out(self, messages: tuple[Message, ...]) -> None:
+        """These leave on some link."""
+        self.watcher.left(self, messages)
 
     def overhear(self, peer: NodeName, messages: tuple[Message, ...]) -> None:
         """These have come on the link to `peer`."""
@@ -359,6 +374,7 @@ class Process:
 
     def _hand_out(self) -> None:
         answers, self._answers = self._answers, []
+        self._has_answered |= bool(answers)
         for answer, pin in answers:
             answer(pin)
 

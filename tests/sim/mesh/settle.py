@@ -66,7 +66,7 @@ def _queue_unrest(process: Process, processes: list[Process]) -> str:
         return "has told what is not read"
     now = process.table_now()
     for key, pin in process.store.records().items():
-        if pin.is_live(now) and pin.rank is not Rank.QUORATE:
+        if pin.is_live(now) and pin.rank is Rank.PROVISIONAL:
             return f"holds {key[:3].hex()} at rank {pin.rank.name.lower()}: {pin}"
     return ""
 
@@ -102,6 +102,9 @@ def check_end(mesh: SimMesh, judge: Judge) -> None:
     for key, pins in judge.books.confirmed.items():
         for confirmed in pins.values():
             _check_kept(mesh, judge, process, key, confirmed)
+    if not any(fault.is_disk_lost for fault in mesh.log):
+        for key, epoch in judge.books.stones.items():
+            _check_unpinned(judge, process, key, epoch)
     for process in mesh.processes():
         counted = process.turns.claims.counters.moved
         moved = judge.moved.get(process.me.boot_id, 0)
@@ -121,7 +124,7 @@ def _check_kept(
         return
     if kept is not None and (kept.epoch, kept.backend) == (pin.epoch, pin.backend):
         return
-    if kept is not None and kept.epoch == pin.epoch and _is_explained(judge, key):
+    if kept is not None and kept.epoch == pin.epoch and _is_explained(judge, key, kept, pin):
         return
     held = judge.books.held.get((key, identity(pin)), set())
     keepers = sorted(
@@ -130,11 +133,29 @@ def _check_kept(
     told = f"{pin} of {key[:3].hex()}, confirmed at {confirmed.at:.3f}, became {kept}"
     if keepers:
         judge.fail(5, f"{told}, though {keepers} have it on disk")
-    pair = set(judge.books.pairs.get((key, identity(pin)), (confirmed.by, None))) - {None}
-    losses = judge.books.losses_since(confirmed.at, pair | {name for name, _ in held})  # type: ignore[arg-type]  # no None
-    if len(losses) < min(2, len(pair)):
-        judge.fail(5, f"{told} after {losses or 'nothing'}")
+    home, backup = judge.books.pairs.get((key, identity(pin)), (confirmed.by, None))
+    losses = judge.books.losses_since(confirmed.at, home, backup)
+    if not losses:
+        judge.fail(5, f"{told}; it was agreed by {home} and {backup}")
+    judge.books.explained.append(f"key {key[:3].hex()}: {told}; double fault: {losses}")
 
 
-def _is_explained(judge: Judge, key: SessionKey) -> bool:
-    return any(f"key {key[:3].hex()} " in told for told in judge.books.explained)
+def _check_unpinned(judge: Judge, process: Process, key: SessionKey, epoch: int) -> None:
+    """Invariant 9: what was unpinned stays unpinned, or was pinned anew."""
+    kept = process.store.get(key)
+    if kept is not None and kept.is_live(process.table_now()) and kept.epoch < epoch:
+        judge.fail(9, f"{key[:3].hex()} was unpinned in epoch {epoch}, and became {kept}")
+
+
+def _is_explained(judge: Judge, key: SessionKey, kept: Pin, lost: Pin) -> bool:
+    """Whether a double fault explains that two pins of one epoch were agreed."""
+    both = [judge.books.agreed.get((key, identity(pin))) for pin in (kept, lost)]
+    if None in both:
+        return False
+    earlier, later = sorted(both, key=lambda agreed: agreed.at)  # type: ignore[union-attr]  # no None
+    assert earlier is not None
+    assert later is not None
+    fault = judge.books.double_fault(key, earlier, later)
+    if fault:
+        judge.books.explained.append(f"key {key[:3].hex()}: {lost} lost to {kept}; {fault}")
+    return bool(fault)

@@ -13,7 +13,7 @@ from tests.sim.mesh.ledger import Books
 from tests.sim.mesh.mesh import SimMesh
 from tests.sim.mesh.plan import Fault, Plan, Step
 from tests.sim.mesh.settle import check_end, unrest
-from tests.sim.mesh.world import World
+from tests.sim.mesh.world import Storm, World
 
 REST_S_MAX = 30.0
 """The mesh is at rest this long after the last fault at the latest."""
@@ -57,6 +57,8 @@ class Trial:
             self._go(result)
         except Violation as violation:
             result.violation = str(violation)
+        except Storm:
+            result.violation = f"invariant 13 at {self.world.now:.3f} s: a storm of messages"
         except Exception:  # a node that raises is a finding as well
             result.violation = f"at {self.world.now:.3f} s: " + traceback.format_exc()
         result.digest = self.world.trace_digest()
@@ -96,7 +98,7 @@ class Trial:
     def _run_until(self, until: float) -> None:
         while self.world.now < until:
             self.world.run(min(until, self.world.now + LOOK_S))
-            self.judge.look_at_claims()
+            self.judge.look()
 
     def _rest(self, since: float) -> None:
         """Wait until the mesh is at rest (invariant 10)."""

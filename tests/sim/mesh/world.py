@@ -11,8 +11,15 @@ import heapq
 from collections.abc import Callable
 from random import Random
 
+STEPS_MAX = 80_000
+"""Far above what a run takes; more is a storm, in which nodes keep each other busy."""
+
 TRACE_LINES_MAX = 4_000
 """Of a detailed trace, the last lines are kept."""
+
+
+class Storm(Exception):  # noqa: N818 - what is found, not an error
+    """Too much happens."""
 
 
 class World:
@@ -43,6 +50,8 @@ class World:
         while heap and heap[0][0] <= until:
             self.now, _, call = heapq.heappop(heap)
             self.steps += 1
+            if self.steps > STEPS_MAX:
+                raise Storm
             call()
         self.now = until
 
