@@ -57,7 +57,6 @@ UNMIRRORED = {
             "last_resort",
             "passage",
             "pool",
-            "prober",
             "tunnels",
             "upstream",
         )
