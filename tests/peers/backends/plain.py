@@ -98,6 +98,8 @@ class PlainHandler(BaseHTTPRequestHandler):
         self.send_header("X-Backend", self.backend_name)
         self.send_header("Content-Length", str(size))
         self.end_headers()
+        if self.command == "HEAD":
+            return
         for begin in range(0, size, len(BLOCK)):
             self.wfile.write(BLOCK[: size - begin])
 
