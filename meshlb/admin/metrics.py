@@ -70,6 +70,8 @@ class NodeMetrics(Collector):
         meters = self._source()
         yield from _of_the_data_plane(meters)
         yield from _of_the_mesh(meters)
+        yield from _of_the_repair(meters)
+        yield from _of_the_refusals(meters)
 
 
 def _of_the_data_plane(meters: Meters) -> Iterator[Metric]:
@@ -124,6 +126,24 @@ def _of_the_mesh(meters: Meters) -> Iterator[Metric]:
         ("state",),
         _by_one(meters.members, MEMBER_STATES),
     )
+
+
+def _of_the_refusals(meters: Meters) -> Iterator[Metric]:
+    yield _counter(
+        "meshlb_datagrams_refused",
+        "Datagrams at the cluster port that changed nothing, by reason.",
+        ("reason",),
+        _by_one(meters.datagrams_refused, ()),
+    )
+    yield _counter(
+        "meshlb_handshakes_refused",
+        "Streams at the cluster port that came to nothing, by reason.",
+        ("reason",),
+        _by_one(meters.handshakes_refused, ()),
+    )
+
+
+def _of_the_repair(meters: Meters) -> Iterator[Metric]:
     yield _counter(
         "meshlb_keys_repaired",
         "Keys that a comparison begun by this node has found different, and mended.",
@@ -154,18 +174,6 @@ def _of_the_mesh(meters: Meters) -> Iterator[Metric]:
         "New or moved sessions that strict mode has refused for want of agreement.",
         (),
         [((), meters.sessions_refused)],
-    )
-    yield _counter(
-        "meshlb_datagrams_refused",
-        "Datagrams at the cluster port that changed nothing, by reason.",
-        ("reason",),
-        _by_one(meters.datagrams_refused, ()),
-    )
-    yield _counter(
-        "meshlb_handshakes_refused",
-        "Streams at the cluster port that came to nothing, by reason.",
-        ("reason",),
-        _by_one(meters.handshakes_refused, ()),
     )
 
 

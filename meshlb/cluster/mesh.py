@@ -123,16 +123,7 @@ class Mesh:
         self._options = cluster
         self._boot_id = BootId(int.from_bytes(secrets.token_bytes(BOOT_ID_BYTES), "big"))
         self._streams = LinkStreams()
-        self._pins = PinAgent(
-            name=name,
-            boot_id=self._boot_id,
-            store=store,
-            clock=self.clock,
-            streams=NoStreams() if cluster is None else self._streams,
-            counters=self.counters,
-        )
-        if last_contact is not None and self.clock.now() - last_contact > TOMBSTONE_GRACE_S:
-            self._pins.turns.came_back(last_contact)
+        self._pins = self._make_pins(last_contact)
         self.table = MemberTable(
             self._pins,
             self.clock,
@@ -154,6 +145,19 @@ class Mesh:
                 name, cluster.secrets, file=file, wall_ms=_wall_ms, on_change=on_keys
             )
             self._wire(cluster, self.keys)
+
+    def _make_pins(self, last_contact: float | None) -> PinAgent:
+        pins = PinAgent(
+            name=self.name,
+            boot_id=self._boot_id,
+            store=self._store,
+            clock=self.clock,
+            streams=NoStreams() if self._options is None else self._streams,
+            counters=self.counters,
+        )
+        if last_contact is not None and self.clock.now() - last_contact > TOMBSTONE_GRACE_S:
+            pins.turns.came_back(last_contact)
+        return pins
 
     def _wire(self, cluster: ClusterOptions, keys: ClusterKeys) -> None:
         bound, listener, address = open_ports(cluster.bind)
