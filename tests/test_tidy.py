@@ -39,10 +39,7 @@ EXPLAINED = re.compile(
 # Modules without a test file of their own name, and where they are tested instead.
 UNMIRRORED = {
     "meshlb/__main__.py": "tests/peers runs nodes through it",
-    "meshlb/errors.py": "classes without behaviour",
-    "meshlb/cluster/drive.py": "tests/runtime/cluster and tests/sim/mesh drive it",
     "meshlb/cluster/streams.py": "tests/runtime/cluster: links between real sockets",
-    "meshlb/cluster/turns.py": "tests/runtime/cluster and tests/sim/mesh drive it",
     "meshlb/core/balance/candidate.py": "an interface without behaviour",
     "meshlb/core/sticky/table.py": "an interface without behaviour",
     "meshlb/node.py": "tests/peers: it only wires what is tested apart",
