@@ -31,11 +31,13 @@ from meshlb.core.sticky.events import (
 from meshlb.core.sticky.fallback import Fallback
 from meshlb.core.sticky.home import Home
 from meshlb.core.sticky.homes import Homes
+from meshlb.core.sticky.merge import same_pin
+from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.replica import PinStore, Replica
 from meshlb.core.sticky.stamps import StampClock
 from meshlb.core.sticky.standing import ClaimCounters, Standing
 from meshlb.core.sticky.tried import Tried
-from meshlb.model import NodeName
+from meshlb.model import NodeName, SessionKey
 from meshlb.wire.messages import (
     BucketPins,
     Claim,
@@ -157,15 +159,26 @@ class ClaimMachine:
         is_late: bool = False,
     ) -> None:
         for record in records:
+            if not record.expires_in_ms:
+                continue  # over where it comes from, so it must not begin to linger here
             if record.rank is Rank.PROVISIONAL and record.backend:
                 self._fallback.unsettle(record.key, now)
+            known = self.replica.stored(record.key) if is_late else None
             if not self.replica.merge_record(record, now):
                 continue
-            if is_late and (pin := self.replica.stored(record.key)) is not None:
-                # Its sender has left the view: others may never hear of it.
-                out.append(Stored(record.key, pin))
+            if is_late:
+                self._repeat(record.key, known, out)
             self._claimer.learned(record.key, now, out)
             self._home.learned(record.key, now, out)
+
+    def _repeat(self, key: SessionKey, known: Pin | None, out: list[Effect]) -> None:
+        """Tell everybody of a new pin whose teller has left the view: they may never hear of it.
+
+        Not of a new lifetime, which changes a little with each delivery and so would go round.
+        """
+        pin = self.replica.stored(key)
+        if pin is not None and (known is None or not same_pin(known, pin)):
+            out.append(Stored(key, pin))
 
     # Views and streams -------------------------------------------------------------------
 

@@ -24,6 +24,9 @@ from meshlb.core.sticky.standing import ClaimCounters, Standing
 from meshlb.model import SessionKey
 from meshlb.wire.messages import PinRecord
 
+JITTER_S = 0.1
+"""A lifetime that differs by less is the same: each delivery adds the time it took."""
+
 OVERRIDES_MAX = 65_536
 """Beyond, the oldest override ends early: its key is then looked at anew."""
 
@@ -103,7 +106,7 @@ class Replica:
         else:
             winner = merge(mine, theirs)
             self._note(mine, theirs, winner, now)
-        if winner is mine:
+        if winner is mine or _differs_by_jitter(mine, winner):
             return False
         self._store.put(key, winner)
         self._end_override(key, winner)
@@ -194,3 +197,11 @@ class Replica:
         override = self._overrides.get(key)
         if override is not None and winner.epoch > override.over_epoch:
             del self._overrides[key]
+
+
+def _differs_by_jitter(mine: Pin, winner: Pin) -> bool:
+    return (
+        winner.expires_at - mine.expires_at < JITTER_S
+        and (mine.ends_at == winner.ends_at or mine.ends_at - winner.ends_at < JITTER_S)
+        and same_pin(mine, winner)
+    )

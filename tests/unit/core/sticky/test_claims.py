@@ -66,6 +66,7 @@ def test_the_late_word_of_a_peer_that_left_the_view_is_repeated() -> None:
     delta = Delta(BootId(1), 0, 1, (record_from_pin(a_key(), a_pin("s7"), now=NOW),))
     stage.enter((ME, C), view_id=2)
     assert announced(stage.hear(B, delta)) == [(a_key(), "s7", Rank.QUORATE)]
+    stage.now += 100  # so the lifetime that arrives is longer
     assert announced(stage.hear(B, delta)) == []
 
 
@@ -95,3 +96,16 @@ def test_claims_under_way_are_counted() -> None:
 
 def test_an_idle_machine_needs_no_timer() -> None:
     assert Stage().machine.next_deadline() is None
+
+
+def test_a_record_without_time_left_begins_no_new_life_here() -> None:
+    """Else an expired pin would linger anew wherever a table is pulled, and be renewed."""
+    stage, key = Stage(), a_key()
+    stage.store[key] = expired = a_pin("s1", expires_at=NOW - 100.0)
+    over = record_from_pin(key, expired, now=NOW)
+    assert over.expires_in_ms == 0
+    assert stage.hear(B, PullChunk(1, (over,), last=True)) == []
+    assert stage.store[key] is expired
+    other = record_from_pin(a_key(2), expired, now=NOW)
+    stage.hear(B, Delta(BootId(1), 0, 1, (other,)))
+    assert a_key(2) not in stage.store

@@ -51,6 +51,13 @@ def test_merging_says_whether_the_table_changed(table: Table) -> None:
     assert table.replica.merge(KEY, a_pin("s2", stamp_ms=4), NOW)
 
 
+def test_the_time_that_a_delivery_took_is_no_change(table: Table) -> None:
+    table.store[KEY] = mine = a_pin(expires_at=NOW + 100, ends_at=NOW + 200)
+    assert not table.replica.merge(KEY, a_pin(expires_at=NOW + 100.09, ends_at=NOW + 200.1), NOW)
+    assert table.store[KEY] is mine
+    assert table.replica.merge(KEY, a_pin(expires_at=NOW + 100.2, ends_at=NOW + 200), NOW)
+
+
 def test_a_live_pin_takes_the_place_of_a_dead_one_whatever_their_epochs(table: Table) -> None:
     table.store[KEY] = a_pin("s1", epoch=5, expires_at=NOW - 1)
     assert table.replica.merge(KEY, a_pin("s2", epoch=0), NOW)
