@@ -13,6 +13,7 @@ from meshlb.model import BootId, MemberState, NodeName, SessionKey
 from meshlb.wire.messages import (
     ClaimAnswer,
     Delta,
+    DeltaAck,
     Message,
     PinRecord,
     PullChunk,
@@ -69,7 +70,6 @@ class Judge:
         self._seen: set[tuple[SessionKey, Identity]] = set()
         self._decided: set[tuple[BootId, tuple[SessionKey, Identity]]] = set()
         self._proposed: dict[tuple[BootId, int], tuple[SessionKey, Identity]] = {}
-        self._read: dict[tuple[BootId, BootId], int] = {}
         self._gap: tuple[Process, NodeName] | None = None
         self._opened: set[tuple[BootId, NodeName, BootId, int]] = set()
         self._requests: dict[tuple[BootId, NodeName, int], SessionKey] = {}
@@ -116,7 +116,8 @@ class Judge:
         if made in self._seen:
             return
         self._seen.add(made)
-        self._check_standing(process, new.rank)
+        if new.backend:  # an operator's word to unpin is taken anywhere
+            self._check_standing(process, new.rank)
         is_bump = old is not None and new.epoch > old.epoch and new.backend
         if is_bump and not is_majority(process):
             self.fail(8, f"{process.name}, in a minority, moved {key[:3].hex()}: {old} to {new}")
@@ -197,15 +198,18 @@ class Judge:
                 made = self._proposed.get((boot, message.request))
                 if made is not None:
                     self.books.pairs[made] = (process.name, peer)
-            elif isinstance(message, Delta):
-                self._follow(process, peer, message)
+        deltas = [message for message in messages if isinstance(message, Delta)]
+        if deltas:
+            self._follow(process, peer, deltas)
 
-    def _follow(self, process: Process, peer: NodeName, delta: Delta) -> None:
-        """Note what a node has read of a peer's log, and whether it must see a gap."""
-        place = (process.me.boot_id, delta.boot_id)
-        if delta.after_seq > self._read.get(place, 0):
-            self._gap = (process, peer)
-        self._read[place] = max(delta.upto_seq, self._read.get(place, 0))
+    def _follow(self, process: Process, peer: NodeName, deltas: list[Delta]) -> None:
+        """Whether a node must see a gap in what it is about to read of a peer's log."""
+        read = process.turns.replication.position(peer)
+        for delta in deltas:
+            seq = read.seq if read.boot_id == delta.boot_id else 0
+            if delta.after_seq > seq:
+                self._gap = (process, peer)
+            read = DeltaAck(delta.boot_id, max(seq, delta.upto_seq))
 
     def _agrees(self, backup: Process, home: NodeName, request: int) -> None:
         """Invariant 7: a deposed home finds no backup."""
@@ -311,6 +315,14 @@ class Judge:
             (process, peer), self._gap = self._gap, None
             if process.is_running and peer not in process.turns.replication.gaps:
                 self.fail(7, f"{process.name} has not noticed a gap in what {peer} told")
+        self._note_incarnation(process)
+
+    def killed(self, process: Process) -> None:
+        """In the middle of a step; what it has said of itself may have got out."""
+        self._gap = None
+        self._note_incarnation(process)
+
+    def _note_incarnation(self, process: Process) -> None:
         host = self.mesh.hosts[process.name]
         incarnation = process.membership.me.incarnation
         if incarnation > host.highest_incarnation:

@@ -62,6 +62,7 @@ class Watcher(Protocol):
     def linked(self, process: "Process", peer: NodeName) -> None: ...
     def membership(self, process: "Process", effects: list[SwimEffect]) -> None: ...
     def stepped(self, process: "Process") -> None: ...
+    def killed(self, process: "Process") -> None: ...
 
 
 class Disk(dict[SessionKey, Pin]):
@@ -262,6 +263,7 @@ class Process:
                 self._has_answered = False
                 self.touch_off("answered")
         except Killed:
+            self.watcher.killed(self)
             self.on_killed()
 
     def kill_in(self, points: int) -> None:
