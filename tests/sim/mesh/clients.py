@@ -73,7 +73,9 @@ class Proxy:
 
     def __init__(self, process: Process, rng: Random, down: set[str], ttl_s: float) -> None:
         self.process = process
-        self.backends = {BackendName(b): SimBackend(BackendName(b), b not in down) for b in BACKENDS}
+        self.backends = {
+            BackendName(b): SimBackend(BackendName(b), b not in down) for b in BACKENDS
+        }
         process.on_override = self._overridden
         self.by_address, self.by_cookie = (
             Router(

@@ -157,7 +157,7 @@ class SimLinks:
     """As `meshlb.cluster.links.Links`."""
 
     def __init__(
-        self, owner: Owner, pipes: Pipes, listening: Callable[[Address], "SimLinks | None | bool"]
+        self, owner: Owner, pipes: Pipes, listening: Callable[[Address], "SimLinks | bool | None"]
     ) -> None:
         """`listening`: whose links are at an address; True: a host without a node, False: none."""
         self._owner = owner

@@ -1,4 +1,4 @@
-"""A simulated mesh: hosts with disks, processes on them, the network between, and what befalls them.
+"""A simulated mesh: hosts with disks, processes on them, the network, and what befalls them.
 
 Owns: starting and ending processes, carrying datagrams, and doing the faults of a plan. Must not
 know: clients, and what must hold.
@@ -11,11 +11,12 @@ from random import Random
 from meshlb.core.swim.timings import PROFILES
 from meshlb.model import Address, NodeName
 from tests.sim.mesh.air import CALM, Air
+from tests.sim.mesh.disk import Disk
 from tests.sim.mesh.links import SimLinks
 from tests.sim.mesh.pipes import Pipes
 from tests.sim.mesh.plan import Fault, Plan
 from tests.sim.mesh.ports import Datagram, Post
-from tests.sim.mesh.process import Disk, Process, Watcher
+from tests.sim.mesh.process import Process, Watcher
 from tests.sim.mesh.world import World
 
 START_SPREAD_S = 0.3

@@ -28,7 +28,7 @@ from meshlb.core.swim.suspicion import Suspicions
 from meshlb.core.swim.view import Ownership, View
 from meshlb.wire.messages import Rank, Verdict
 from meshlb.wire.seal import ReplayWindow
-from tests.sim.mesh.process import Store
+from tests.sim.mesh.disk import Store
 
 Patch = Callable[[Any, str, Any], None]
 """Puts a new attribute in the place of an old one."""
@@ -45,9 +45,7 @@ class Mutation:
     def applied(self) -> Iterator[None]:
         """The core is broken like this while this lasts."""
         with ExitStack() as stack:
-            self.apply(
-                lambda owner, name, new: stack.enter_context(patch.object(owner, name, new))
-            )
+            self.apply(lambda owner, name, new: stack.enter_context(patch.object(owner, name, new)))
             yield
 
 

@@ -59,7 +59,7 @@ class End:
             self.stream.hang_up(self.other)
 
     def vanish(self) -> None:
-        """The host of this end has lost power: nobody is told, and what was sent last may be lost."""
+        """The host of this end lost power: nobody is told, what was sent last may be lost."""
         self.is_open = False
         if self.stream.is_lucky():
             return
@@ -192,7 +192,9 @@ class Pipes:
     def mended(self) -> None:
         """Some way passes again."""
         for stream in self._streams:
-            if (not stream.is_over and (stream.ends[0].waiting or stream.ends[1].waiting)) or (stream._hung_up is not None and stream._hung_up.is_open):
+            if (not stream.is_over and (stream.ends[0].waiting or stream.ends[1].waiting)) or (
+                stream._hung_up is not None and stream._hung_up.is_open
+            ):
                 self.world.at(self.world.now + self.rng.random() * RESUME_S_MAX, stream.resume)
 
     def _look_for_silence(self) -> None:

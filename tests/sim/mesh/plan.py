@@ -24,6 +24,9 @@ STEPS_PER_S = 12.0
 KEYS_PER_STEP = 0.25
 
 
+NOBODY = NodeName("")
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that goes wrong, or that an operator does, and for how long."""
@@ -31,7 +34,7 @@ class Fault:
     at: float
     kind: Kind
     for_s: float = 0.0
-    host: NodeName = NodeName("")
+    host: NodeName = NOBODY
     ways: tuple[Way, ...] = ()
     weather: Weather | None = None
     delay_s: float = 0.0
@@ -184,9 +187,7 @@ def _single_faults(rng: Random, hosts: tuple[NodeName, ...], lasts_s: float) -> 
     return faults
 
 
-def _faults(
-    rng: Random, hosts: tuple[NodeName, ...], number: int, lasts_s: float
-) -> list[Fault]:
+def _faults(rng: Random, hosts: tuple[NodeName, ...], number: int, lasts_s: float) -> list[Fault]:
     kinds = (
         "crash", "crash", "crash", "crash", "pause", "pause", "isolate", "islands", "islands",
         "pair", "one-way", "weather", "slow", "reset", "reset", "leave", "join", "backend",
@@ -220,7 +221,9 @@ def _fault(rng: Random, kind: str, at: float, hosts: tuple[NodeName, ...]) -> Fa
             return Fault(at, "cut", for_s, host, ways=ways)
         case "islands":
             side = set(rng.sample(hosts, rng.randint(1, len(hosts) - 1)))
-            crossing = [way for way in permutations(hosts, 2) if (way[0] in side) != (way[1] in side)]
+            crossing = [
+                way for way in permutations(hosts, 2) if (way[0] in side) != (way[1] in side)
+            ]
             return Fault(at, "cut", for_s, ways=tuple(crossing))
         case "pair":
             other = rng.choice(others)

@@ -35,9 +35,7 @@ class Shrinker:
         return self.best
 
     def _with_faults(self, plan: Plan, kept: range, left_out: range) -> Plan:
-        return replace(
-            plan, faults=tuple(plan.faults[i] for i in kept if i not in left_out)
-        )
+        return replace(plan, faults=tuple(plan.faults[i] for i in kept if i not in left_out))
 
     def _with_steps(self, plan: Plan, kept: range, left_out: range) -> Plan:
         return replace(plan, steps=tuple(plan.steps[i] for i in kept if i not in left_out))
