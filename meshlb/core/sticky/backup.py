@@ -7,6 +7,8 @@ takes its word, and a home that lacks a pin learns of it here before it makes an
 Spec: protocol/spec/pins.md, "Claims".
 """
 
+from dataclasses import replace
+
 from meshlb.core.sticky.events import Effect, Send, Stored
 from meshlb.core.sticky.held import Held, HeldPins
 from meshlb.core.sticky.lifetime import lingers
@@ -17,7 +19,7 @@ from meshlb.core.sticky.replica import Replica
 from meshlb.core.sticky.standing import ClaimCounters, Standing
 from meshlb.core.sticky.tried import Tried
 from meshlb.model import NodeName, SessionKey
-from meshlb.wire.messages import PinRecord, Replicate, ReplicateAnswer, Verdict
+from meshlb.wire.messages import PinRecord, Rank, Replicate, ReplicateAnswer, Verdict
 
 
 class Backup:
@@ -37,8 +39,8 @@ class Backup:
         """A member that takes itself for the home asks this node to hold a pin."""
         key = asked.pin.key
         verdict, known = self._judge(sender, asked.pin, now)
-        pin = pin_from_record(asked.pin, now=now) if verdict is Verdict.DONE else known
-        if pin is not None and pin is not self._replica.stored(key):
+        if verdict is Verdict.DONE:
+            pin = pin_from_record(asked.pin, now=now)
             self._announce(self._held.add(key, pin, home=sender, now=now), now, out)
         record = None if known is None else record_from_pin(key, known, now=now)
         out.append(Send(sender, ReplicateAnswer(asked.request, verdict, record)))
@@ -57,7 +59,7 @@ class Backup:
         tried = self._tried.get(key, now)
         is_other = tried is not None and tried.backend != proposed.backend
         if tried is not None and is_other and tried.epoch >= proposed.epoch:
-            return Verdict.EXISTS, tried
+            return Verdict.EXISTS, replace(tried, rank=Rank.PROVISIONAL)
         return Verdict.DONE, None
 
     def told(self, teller: NodeName, record: PinRecord, now: float) -> None:

@@ -33,6 +33,8 @@ from meshlb.core.sticky.merge import same_pin
 from meshlb.core.sticky.pin import (
     Pin,
     Proposal,
+    is_acceptable,
+    pin_from_record,
     record_from_pin,
 )
 from meshlb.core.sticky.proposals import proposal_from_claim
@@ -41,7 +43,15 @@ from meshlb.core.sticky.stamps import StampClock
 from meshlb.core.sticky.standing import RETRY_S, ClaimCounters, Standing
 from meshlb.core.sticky.tried import Tried
 from meshlb.model import NodeName, SessionKey
-from meshlb.wire.messages import Claim, ClaimAnswer, Replicate, ReplicateAnswer, Verdict
+from meshlb.wire.messages import (
+    Claim,
+    ClaimAnswer,
+    PinRecord,
+    Rank,
+    Replicate,
+    ReplicateAnswer,
+    Verdict,
+)
 
 MAKING_TIMEOUT_S = 0.8
 """After this long a claim is answered without agreement; before its claimer gives up, so that
@@ -219,7 +229,6 @@ class Home:
     ) -> None:
         making.pin = pin
         making.backup = backup
-        self._tried.add(making.key, pin, now)
         making.request = self._standing.next_request()
         making.silent_at = making.deadline
         if backup in self._standing.lost:
@@ -233,6 +242,7 @@ class Home:
     def _replicate(self, making: _Making, now: float, out: list[Effect]) -> None:
         assert making.pin is not None
         assert making.backup is not None
+        self._tried.ask(making.key, making.pin, making.request, now)
         record = record_from_pin(making.key, making.pin, now=now)
         out.append(Send(making.backup, Replicate(making.request, self._standing.view_id, record)))
 
@@ -240,6 +250,7 @@ class Home:
         self, sender: NodeName, answer: ReplicateAnswer, now: float, out: list[Effect]
     ) -> None:
         """The backup has answered."""
+        self._tried.answered(answer.request, is_held=answer.verdict is Verdict.DONE)
         key = self._keys.get(answer.request)
         if key is None:
             return  # an answer to what is void or done
@@ -251,14 +262,22 @@ class Home:
             self._confirm(key, making.pin, waiters, now, making.deadline, out)
         elif answer.verdict is Verdict.EXISTS and answer.pin is not None:
             waiters = self._forget(making)
-            if answer.pin.key == key and self._replica.merge_record(answer.pin, now):
-                self._announce(key, out)
+            self._heed(key, answer.pin, now, out)
             self._decide(key, waiters, now, making.deadline, out)
         else:
             # The backup lives, so the views will agree soon: worth the wait.
             if now < making.silent_at:
                 making.silent_at = making.deadline
             self._alarms.set(key, min(now + RETRY_S, making.deadline))
+
+    def _heed(self, key: SessionKey, record: PinRecord, now: float, out: list[Effect]) -> None:
+        """The backup knows another pin: take it over, or have it agreed on."""
+        if record.key != key or not is_acceptable(record):
+            return
+        if record.rank is Rank.PROVISIONAL:
+            self._tried.adopt(key, pin_from_record(record, now=now), now)
+        elif self._replica.merge_record(record, now):
+            self._announce(key, out)
 
     def _confirm(
         self,

@@ -85,7 +85,11 @@ def test_what_this_node_proposed_as_home_is_named_to_the_home_after_it(stage: St
     stage.enter((*OWNERS, newcomer), view_id=2)
     effects = stage.asked_to_hold(newcomer, key, a_pin("s2", stamp_ms=1))
     peer, verdict, pin = the_answer(effects)
-    assert (peer, verdict, pin and pin.backend) == (newcomer, Verdict.EXISTS, "s1")
+    assert (peer, verdict) == (newcomer, Verdict.EXISTS)
+    assert pin is not None
+    assert (pin.backend, pin.rank) == ("s1", Rank.PROVISIONAL)
+    again = stage.asked_to_hold(newcomer, key, a_pin("s1", stamp_ms=1))
+    assert the_answer(again) == (newcomer, Verdict.DONE, None)
 
 
 def test_asking_twice_is_answered_alike(stage: Stage) -> None:

@@ -126,6 +126,30 @@ def test_a_pin_that_the_backup_knows_is_taken_over(stage: Stage) -> None:
     assert announced(effects) == [(KEY, "s7", Rank.QUORATE)]
 
 
+def test_a_pin_that_the_backup_names_without_agreement_is_proposed_instead(stage: Stage) -> None:
+    named = a_pin("s7", rank=Rank.PROVISIONAL, stamp_ms=2**40 + 7)
+    again = backup_says(stage, stage.claimed_by(C, PROPOSAL), Verdict.EXISTS, named)
+    assert announced(again) == []
+    assert the_replicate(again)[1].pin.backend == "s7"
+    assert answers(backup_says(stage, again, Verdict.DONE)) == [(C, Verdict.DONE, "s7")]
+
+
+def test_a_pin_whose_fate_is_unknown_is_proposed_again_for_the_next_claim(stage: Stage) -> None:
+    stage.claimed_by(C, PROPOSAL)
+    stage.enter((B, C), view_id=2)
+    asked = stage.enter(OWNERS, view_id=3) + stage.claimed_by(C, a_proposal(KEY, "s5"), request=10)
+    assert the_replicate(asked)[1].pin.backend == "s1"
+
+
+def test_a_pin_that_the_backup_refused_in_the_end_is_forgotten(stage: Stage) -> None:
+    asked = stage.claimed_by(C, PROPOSAL)
+    stage.enter((B, C), view_id=2)
+    backup_says(stage, asked, Verdict.FENCED)
+    stage.enter(OWNERS, view_id=3)
+    again = stage.claimed_by(C, a_proposal(KEY, "s5"), request=10)
+    assert the_replicate(again)[1].pin.backend == "s5"
+
+
 def test_a_tombstone_that_the_backup_knows_is_followed_by_a_later_epoch(stage: Stage) -> None:
     asked = stage.claimed_by(C, PROPOSAL)
     again = backup_says(stage, asked, Verdict.EXISTS, a_pin("", epoch=4))

@@ -22,7 +22,7 @@ def tried(store: DictStore) -> Tried:
     name = NodeName("me")
     replica = Replica(store, Standing(name, Barrier(name)), StampClock(), ClaimCounters())
     tried = Tried(replica, pins_max=2)
-    tried.add(a_key(), PIN, NOW)
+    tried.ask(a_key(), PIN, 1, NOW)
     return tried
 
 
@@ -47,15 +47,47 @@ def test_it_is_not_settled_by_less(tried: Tried, store: DictStore, known: object
     assert tried.get(a_key(), NOW) == PIN
 
 
+def test_it_is_forgotten_once_all_who_were_asked_have_refused(tried: Tried) -> None:
+    tried.ask(a_key(), PIN, 1, NOW)
+    tried.ask(a_key(), PIN, 2, NOW)
+    for request in (1, 2, 2):
+        tried.answered(request, is_held=False)
+        assert tried.get(a_key(), NOW) == PIN
+    tried.answered(1, is_held=False)
+    assert tried.get(a_key(), NOW) is None
+
+
+def test_it_is_not_forgotten_once_a_backup_holds_it(tried: Tried) -> None:
+    tried.ask(a_key(), PIN, 2, NOW)
+    tried.answered(2, is_held=True)
+    tried.answered(1, is_held=False)
+    assert tried.get(a_key(), NOW) == PIN
+
+
+def test_what_a_backup_names_takes_its_place(tried: Tried) -> None:
+    named = a_pin("s7", epoch=1, expires_at=NOW + 9_000)
+    tried.adopt(a_key(), named, NOW)
+    tried.answered(1, is_held=False)
+    assert tried.get(a_key(), NOW) == named
+
+
+def test_the_same_backend_proposed_anew_is_the_same_trial(tried: Tried) -> None:
+    tried.ask(a_key(), a_pin("s1", epoch=1, stamp_ms=9, expires_at=NOW + 9_000), 2, NOW)
+    tried.answered(2, is_held=False)
+    assert tried.get(a_key(), NOW) == PIN
+
+
 def test_it_is_forgotten_after_a_while(tried: Tried) -> None:
     assert tried.get(a_key(), NOW + TRIED_S) is None
-    tried.add(a_key(1), PIN, NOW)
-    tried.add(a_key(2), PIN, NOW + TRIED_S)
+    tried.ask(a_key(1), PIN, 3, NOW)
+    tried.ask(a_key(2), PIN, 4, NOW + TRIED_S)
+    assert len(tried) == 1
+    tried.answered(3, is_held=True)
     assert len(tried) == 1
 
 
 def test_the_oldest_is_forgotten_when_there_are_too_many(tried: Tried) -> None:
-    tried.add(a_key(2), PIN, NOW)
-    tried.add(a_key(3), PIN, NOW)
+    tried.ask(a_key(2), PIN, 2, NOW)
+    tried.ask(a_key(3), PIN, 3, NOW)
     assert tried.get(a_key(), NOW) is None
     assert tried.get(a_key(2), NOW) == PIN
