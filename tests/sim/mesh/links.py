@@ -89,8 +89,7 @@ class SimLink:
 
     @property
     def outbox_bytes(self) -> int:
-        waiting = len(self._outbox) + sum(map(len, self.end.other.waiting))
-        return BYTES_PER_MESSAGE * waiting
+        return BYTES_PER_MESSAGE * (len(self._outbox) + len(self.end.other.waiting))
 
     @property
     def is_low(self) -> bool:
