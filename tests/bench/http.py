@@ -112,19 +112,19 @@ def load(pid: int, port: int, cookies: Path, seconds: int) -> list[float]:
     trouble = re.search(r"Non-2xx.*|Socket errors.*", report)
     if trouble:
         raise SystemExit(f"the proxy on port {port} failed requests: {trouble[0]}")
-    requests = int(_found(r"(\d+) requests in", report))
-    rate = float(_found(r"Requests/sec:\s+([\d.]+)", report))
-    p50, p99 = (_microseconds(_found(rf"{p}%\s+([\d.]+[um]?s)", report)) for p in (50, 99))
+    requests = int(found(r"(\d+) requests in", report))
+    rate = float(found(r"Requests/sec:\s+([\d.]+)", report))
+    p50, p99 = (microseconds(found(rf"{p}%\s+([\d.]+[um]?s)", report)) for p in (50, 99))
     return [*spent.per(requests), rate, p50, p99]
 
 
-def _found(pattern: str, report: str) -> str:
+def found(pattern: str, report: str) -> str:
     found = re.search(pattern, report)
     assert found, report
     return found[1]
 
 
-def _microseconds(text: str) -> float:
+def microseconds(text: str) -> float:
     for unit, scale in (("us", 1.0), ("ms", 1e3), ("s", 1e6)):
         if text.endswith(unit):
             return float(text.removesuffix(unit)) * scale
