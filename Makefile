@@ -13,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 DEMO_SECONDS ?=
 DEMO_ARGS    ?=
 
-# What `make bench` measures: http (beside HAProxy and nginx) or websocket.
+# What `make bench` measures: http, websocket or race.
 BENCH      ?= http
 BENCH_ARGS ?=
 
@@ -21,7 +21,7 @@ BENCH_ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check fmt demo bench lock clean
+.PHONY: help venv test check fmt demo bench sim model lock clean
 
 help: ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,13 @@ demo: $(STAMP) ## three nodes, three backends, a live view
 
 bench: $(STAMP) ## CPU per request beside HAProxy and nginx; BENCH=websocket for tunnels
 	$(BIN)/python -m tests.bench.$(BENCH) $(BENCH_ARGS)
+
+sim: $(STAMP) ## whole nodes in virtual time: SEED=7 NODES=5 STEPS=200, or SEEDS=20000 for a sweep
+	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200)) \
+		$(if $(NODES),--nodes $(NODES)) $(if $(STEPS),--steps $(STEPS))
+
+model: $(STAMP) ## check the models of the protocol with Spin
+	$(BIN)/python protocol/model/check.py
 
 lock: $(STAMP) ## pin the dependencies anew (versions only: no hashes, no addresses)
 	$(BIN)/pip install --quiet --disable-pip-version-check pip-tools
