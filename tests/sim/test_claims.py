@@ -21,7 +21,7 @@ MUTANT_SEEDS = 250
 CAUGHT_BY = {
     "the backup acknowledges whatever it is asked": 84,
     "the backup does not look into its table": 195,
-    "nobody waits for the marks of a view": 118,
+    "nobody waits for the marks of a view": 3146,
 }
 """Seeds that are known to catch a mutant, tried first: others may be far off."""
 
