@@ -79,7 +79,7 @@ class _Pull:
 
 
 class Replication:
-    """One per node; `now` is monotonic seconds, `table_now` table time."""
+    """One per node; all times are table time."""
 
     def __init__(
         self, log: ReplicationLog, reader: PinReader, carrier: Carrier, counters: MeshCounters
@@ -170,7 +170,8 @@ class Replication:
             return []
         pull.heard_at = now
         upto = chunk.pins[-1].key if chunk.pins else pull.upto
-        self._tell_what_is_missing(chunk, after=pull.upto, upto=None if chunk.last else upto)
+        end = None if chunk.last else upto
+        self._tell_what_is_missing(chunk, after=pull.upto, upto=end, now=now)
         pull.upto = upto
         self._counters.pins_pulled += len(chunk.pins)
         if not chunk.last:
@@ -186,16 +187,23 @@ class Replication:
         ]
 
     def _tell_what_is_missing(
-        self, chunk: PullChunk, *, after: SessionKey | None, upto: SessionKey | None
+        self,
+        chunk: PullChunk,
+        *,
+        after: SessionKey | None,
+        upto: SessionKey | None,
+        now: float,
     ) -> None:
-        theirs = {record.key: (record.epoch, record.stamp_ms) for record in chunk.pins}
+        theirs = {record.key: (record.epoch, record.rank, record.stamp_ms) for record in chunk.pins}
         while page := self._reader.scan(after, PINS_PER_MESSAGE_MAX):
             for key, pin in page:
                 if upto is not None and key > upto:
                     return
                 if self._is_stale(pin) and key not in theirs:
                     self.on_stale(key, pin)
-                elif theirs.get(key) != (pin.epoch, pin.stamp_ms):
+                elif theirs.get(key) == (pin.epoch, pin.rank, pin.stamp_ms):
+                    continue
+                elif pin.expires_at > now:  # what is over nobody takes, and so it would not end
                     self._log.append(key, pin)
             after = page[-1][0]
 

@@ -198,6 +198,20 @@ def test_what_a_pulled_table_lacks_is_told(rig: Rig) -> None:
     assert told == [key(0), key(2), key(4), key(5)]
 
 
+def test_what_is_over_is_not_told_and_what_was_agreed_meanwhile_is(rig: Rig) -> None:
+    """Nobody takes what is over, so it would be told anew with each pull, for ever."""
+    rig.replication.acked(A, DeltaAck(BootId(0), 0))
+    rig.table = {key(1): pin(), key(2): replace(pin(), expires_at=5_000.0)}
+    provisional = replace(pin(), rank=Rank.PROVISIONAL, expires_at=5_000.0)
+    rig.replication.pull(A, is_synced=True, now=2_000.0)
+    rig.said(A)
+    chunk = PullChunk(1, (record_from_pin(key(2), provisional, now=2_000.0),), False)
+    rig.replication.chunk_merged(A, chunk, 2_000.0)
+    rig.flush(A)
+    told = [record.key for m in rig.said(A) if isinstance(m, Delta) for record in m.pins]
+    assert told == [key(2)]
+
+
 def test_who_was_away_for_longer_than_tombstones_are_kept_drops_what_others_have_deleted(
     rig: Rig,
 ) -> None:
