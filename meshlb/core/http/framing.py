@@ -62,13 +62,19 @@ def is_chunked(found: Found, fault: Fault) -> bool:
     """Whether Transfer-Encoding says `chunked`, which is all it may say.
 
     Raises:
-        MeshlbError: what `fault` makes; status 400, or 501 for a coding we do not know.
+        MeshlbError: what `fault` makes; status 400, or 501 where only a coding before `chunked` is
+            one that we do not know (RFC 9112 sections 6.1 and 6.3).
     """
     values = found.get(b"transfer-encoding")
     if values is None:
         return False
     if len(values) > 1 or b"content-length" in found:
         raise fault(400, "the end of the body is stated more than once")
-    if values[0].lower() != b"chunked":
-        raise fault(501, "Transfer-Encoding is not chunked")
-    return True
+    if values[0].lower() == b"chunked":
+        return True
+    *inner, final = (coding.strip(b" \t").lower() for coding in values[0].split(b","))
+    if final != b"chunked":
+        raise fault(400, "the last transfer coding is not chunked: the body has no known end")
+    if not all(inner) or b"chunked" in inner:
+        raise fault(400, "Transfer-Encoding is no list of codings with chunked at its end alone")
+    raise fault(501, "no transfer coding but chunked is known here")

@@ -36,9 +36,41 @@ def test_anything_else_is_no_length(value):
 
 def test_the_only_coding_is_chunked():
     assert is_chunked(coding(b"cHUNKED"), client_fault)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"gzip",
+        b"identity",
+        b"xchunked",
+        b"\x0bchunked",
+        b'"chunked"',
+        b"chunked;q=1",
+        b"chunked, identity",
+        b"chunked, gzip",
+        b"gzip, chunked,",
+        b"",
+    ],
+)
+def test_a_body_whose_last_coding_is_not_chunked_has_no_end_and_is_refused(value):
     with pytest.raises(DownstreamError) as caught:
-        is_chunked(coding(b"gzip"), client_fault)
+        is_chunked(coding(value), client_fault)
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("value", [b"gzip, chunked", b"x-new\t,\tCHUNKED", b"a;p=1, b, chunked"])
+def test_unknown_codings_before_chunked_are_not_implemented(value):
+    with pytest.raises(DownstreamError) as caught:
+        is_chunked(coding(value), client_fault)
     assert caught.value.status == 501
+
+
+@pytest.mark.parametrize("value", [b"chunked, chunked", b", chunked", b"gzip,,chunked"])
+def test_chunked_twice_or_an_empty_coding_is_refused(value):
+    with pytest.raises(DownstreamError) as caught:
+        is_chunked(coding(value), client_fault)
+    assert caught.value.status == 400
 
 
 @pytest.mark.parametrize(
