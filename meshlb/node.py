@@ -98,6 +98,8 @@ class Node:
             cookie_secrets=cookie_secrets,
             key_secret=key_secret,
         )
+        for word in self._mesh.overrides():
+            self._apply(word)
         self._leaving = trio.Event()
         self._view = LiveNode(
             settings, mesh=self._mesh, plane=self._plane, store=store, leave=self._leaving.set

@@ -22,6 +22,7 @@ from meshlb.admin.view import (
     KeyView,
     MemberView,
     MoveView,
+    OrderView,
     PinChange,
     PinView,
     PoolView,
@@ -159,12 +160,19 @@ class LiveNode:
                         connections=backend.connections,
                         pins=counts.get((pool.name, backend.name), 0),
                         reason=backend.reason,
+                        order=self._order(pool.name, backend.name),
                     )
                     for backend in pool.backends.values()
                 ),
             )
             for pool in self._plane.pools.values()
         )
+
+    def _order(self, pool: PoolName, backend: BackendName) -> OrderView | None:
+        word = self._mesh.override_on(pool, backend)
+        if word is None:
+            return None
+        return OrderView(state=word.state, by=word.by, at=_iso(word.stamp_ms / 1000))
 
     async def pins(
         self, pool: PoolName | None, backend: BackendName | None, limit: int

@@ -127,6 +127,18 @@ class MemberView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderView:
+    """The latest word of an operator on a backend."""
+
+    state: BackendState
+    """`up` leaves it to the health checks."""
+    by: str
+    """The node at which it was said."""
+    at: str
+    """ISO 8601, UTC, by that node's clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendView:
     """A backend as this node sees it."""
 
@@ -140,6 +152,8 @@ class BackendView:
     """Live pins in this node's replica."""
     reason: str
     """What the last probe found; empty while all is well."""
+    order: OrderView | None = None
+    """None where no operator has spoken of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

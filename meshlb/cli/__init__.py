@@ -10,7 +10,7 @@ from meshlb.cli.demo import demo
 from meshlb.cli.group import main
 from meshlb.cli.keygen import keygen
 from meshlb.cli.keys import keys
-from meshlb.cli.look import explain, members, pins, pools, status
+from meshlb.cli.look import explain, heals, members, pins, pools, status
 from meshlb.cli.run import run
 from meshlb.cli.top import top
 
@@ -26,6 +26,7 @@ for _command in (
     pools,
     pins,
     explain,
+    heals,
     top,
     unpin,
     drain,

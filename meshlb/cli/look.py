@@ -1,4 +1,4 @@
-"""The commands that look at a node: status, members, pools, pins, explain."""
+"""The commands that look at a node: status, members, pools, pins, explain, heals."""
 
 import click
 
@@ -23,7 +23,8 @@ def status(client: AdminClient, as_json: bool) -> None:
             "cluster": answer["cluster"] or "none, the node stands alone",
             "members": f"{alive} alive" + (f", {rest}" if rest else ""),
             "pins": f"{answer['pins']:,}",
-            "stick table": "in sync" if answer["in_sync"] else "behind",
+            "stick table": show.table_of(answer),
+            **({} if answer["quorate"] else {"majority": "no: this node is with a minority"}),
             "ready": "yes" if answer["ready"] else f"no: {answer['reason']}",
             "up for": show.duration(answer["uptime_s"]),
             **{f"listener {name}": bound for name, bound in answer["listeners"].items()},
@@ -105,3 +106,19 @@ def explain(client: AdminClient, as_json: bool, pool: str | None, key: str) -> N
     show.facts(facts)
     for change in answer["history"]:
         show.line(f"{change['at']}  {change['what']}")
+
+
+@click.command()
+@admin_options
+@click.option("--all", "shows_all", is_flag=True, help="Every pin that moved, as far as listed.")
+def heals(client: AdminClient, as_json: bool, shows_all: bool) -> None:
+    """The partitions that have ended, and which pins moved when they did."""
+    answer = client.ask("/v1/heals")
+    if as_json:
+        show_json(answer)
+    elif answer["heals"]:
+        show.heals(answer["heals"], moves_max=None if shows_all else show.MOVES_SHOWN)
+    else:
+        status = client.ask("/v1/status")
+        ago = show.duration(status["uptime_s"])
+        show.line(f"no partition has ended since {status['node']} started, {ago} ago")

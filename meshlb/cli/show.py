@@ -1,11 +1,15 @@
 """What people see: the admin API's answers as tables. Knows no transport and no command."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+MOVES_SHOWN: Final = 10
+"""Pins that moved in one heal, unless all are asked for."""
 
 WIDTH_IN_A_PIPE: Final = 200
 """Wide enough that nothing wraps where `grep` reads."""
@@ -116,6 +120,39 @@ def _stick_table(member: Fields) -> Text:
     return Text(f"{sync['differing_keys']:,} keys differed {ago}", style="yellow")
 
 
+def table_of(status: Fields) -> str:
+    """What a node says of its own table, and with whom it was compared last."""
+    if not status["in_sync"]:
+        return "behind"
+    if not status["sync"]:
+        return "in sync"
+    alike = [(sync["age_s"], peer) for peer, sync in status["sync"].items()]
+    differing = sum(sync["differing_keys"] for sync in status["sync"].values())
+    age_s, peer = min(alike)
+    if differing == 0:
+        return f"in sync, equal to that of {peer} {duration(age_s)} ago"
+    return f"in sync; {differing:,} keys differed when last compared, see `meshlb members`"
+
+
+def heals(listed: Sequence[Fields], *, moves_max: int | None) -> None:
+    """The latest first: who came back, and the pins that moved."""
+    for heal in reversed(listed):
+        names = ", ".join(heal["members"])
+        state_now = "" if heal["over"] else ", going on"
+        line(f"{moment(heal['at'])}  {names} came back{state_now}; {moved(heal['pins_moved'])}")
+        shown = heal["moves"][:moves_max]
+        for move in shown:
+            gone_to = move["moved_to"] or "unpinned"
+            line(f"  {move['key']}  pool {move['pool']}  {move['moved_from']} → {gone_to}")
+        if more := heal["pins_moved"] - len(shown):
+            line(f"  and {more:,} more")
+
+
+def moved(count: int) -> str:
+    """How many pins have moved."""
+    return f"{count:,} pin{'' if count == 1 else 's'} moved" if count else "no pin moved"
+
+
 def pools(listed: Sequence[Fields]) -> None:
     """A table a pool."""
     _print(Group(*map(pool_table, listed)))
@@ -134,9 +171,23 @@ def pool_table(pool: Fields) -> Table:
             str(backend["weight"]),
             f"{backend['connections']:,}",
             f"{backend['pins']:,}",
-            Text(backend["reason"], style="dim"),
+            Text(_why(backend), style="dim"),
         )
     return table
+
+
+def _why(backend: Fields) -> str:
+    """Who has put a backend into its state and when, and what the last probe found."""
+    reasons = [backend["reason"]] if backend["reason"] else []
+    order = backend.get("order")
+    if order is not None and order["state"] != "up":
+        reasons.insert(0, f"{order['state']} by {order['by']} at {moment(order['at'])}")
+    return "; ".join(reasons)
+
+
+def moment(iso: str) -> str:
+    """A time as people write it, to the second."""
+    return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def pins(listed: Sequence[Fields]) -> None:

@@ -1,8 +1,8 @@
 """A node's part in the mesh: membership over datagrams and links, and what follows from it.
 
-Owns what a node does about what `Membership` asks for, the links that should exist, joining, and
-the operator's overrides on their way through the cluster. Pins are the business of `Turns`: this
-module only tells it who is there and hands it the words of peers.
+Owns what a node does about what `Membership` asks for, the links that should exist, and joining.
+Pins are the business of `Turns`, operators' words of `Words`: this module only tells them who is
+there and hands them the words of peers.
 
 Nothing here waits or reads a clock of its own: `drive` calls it in a node, the simulator in
 virtual time. Must not know the proxy.
@@ -28,13 +28,13 @@ from meshlb.cluster.overrides import Overrides
 from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.renewal import Renewal
 from meshlb.cluster.turns import PinWord, Turns
+from meshlb.cluster.words import Words
 from meshlb.core.sticky import events as pins
 from meshlb.core.swim import events as swim
 from meshlb.core.swim.member import Member
 from meshlb.core.swim.membership import Membership
-from meshlb.errors import WireError
 from meshlb.model import Address, BootId, MemberState, NodeName
-from meshlb.wire.codec import decode, encode, encode_message
+from meshlb.wire.codec import encode_message
 from meshlb.wire.handshake import Identity, Refusal
 from meshlb.wire.key_words import KeyringState
 from meshlb.wire.messages import (
@@ -50,8 +50,6 @@ from meshlb.wire.messages import (
     Topic,
 )
 
-BACKEND_STATE: Final = Topic("backend-state")
-
 LAG_TOLD_S: Final = 0.01
 """Lag below this is the ordinary jitter of an event loop."""
 
@@ -62,6 +60,10 @@ DIAL_WAIT_S_MAX: Final = 5.0
 """The longest wait between dials to a member."""
 
 SWIM_WORDS: Final[frozenset[type]] = frozenset({Ping, Ack, MemberUpdate, PushPull})
+ORDER_WORDS: Final[frozenset[type]] = frozenset(
+    {BackendOverride, Broadcast, BroadcastAck, KeyringState}
+)
+"""What operators have said, and who has taken it in."""
 
 _log = structlog.get_logger("meshlb.cluster")
 
@@ -93,10 +95,10 @@ class Agent:
         self._membership = membership
         self._turns = turns
         self._port = port
-        self._overrides = overrides
-        self._on_override = on_override
         self.broadcasts = Broadcasts(lambda peer, message: self._send(peer, [message]))
-        self.broadcasts.handle(BACKEND_STATE, self._told_of_state)
+        self._words = Words(
+            overrides, broadcasts=self.broadcasts, on_news=on_override, tell_all=self.tell
+        )
         self._counters = counters
         self._refusals = refusals
         self._untried = set(seeds) - {me.address}
@@ -267,8 +269,7 @@ class Agent:
         if self._keys is not None:
             link.send(encode_message(self._keys.state()))
         self._turns.opened(link.name)
-        for word in self._overrides.all():
-            link.send(encode_message(word))
+        self._words.greet(link)
         self.broadcasts.linked(link.name)
         link.flush()
         self._consider()
@@ -301,15 +302,18 @@ class Agent:
         self._receive(swim.StreamReceived(link.name, words))
         if len(words) == len(messages):
             return
+        if orders := [message for message in messages if type(message) in ORDER_WORDS]:
+            self._hear_orders(link, orders)
+        self._turns.hear(link.name, [word for word in messages if isinstance(word, PinWord)])
+        self._consider()
+
+    def _hear_orders(self, link: Link, messages: Iterable[Message]) -> None:
+        self._words.hear(link.name, messages)
         for message in messages:
-            if isinstance(message, BackendOverride):
-                self._hear_override(message)
-            elif isinstance(message, Broadcast | BroadcastAck):
+            if isinstance(message, Broadcast | BroadcastAck):
                 self.broadcasts.hear(link.name, link.peer.boot_id, message)
             elif isinstance(message, KeyringState) and self._keys is not None:
                 self._keys.hear(link.name, message)
-        self._turns.hear(link.name, [word for word in messages if isinstance(word, PinWord)])
-        self._consider()
 
     # Being in sync -----------------------------------------------------------------------
 
@@ -353,14 +357,13 @@ class Agent:
         assert self._keys is not None
         self._port.use(self._keys.keyring)
         self.links.use(self._keys.keyring)
-        self._tell(self._keys.state())
+        self.tell(self._keys.state())
 
     # What the operator says --------------------------------------------------------------
 
     async def tell_state(self, word: BackendOverride, *, timeout_s: float) -> Receipt:
         """Send an override to everybody; who has taken it in."""
-        payload = Payload(encode([word]))
-        return await self.broadcast(BACKEND_STATE, payload, timeout_s=timeout_s)
+        return await self._words.tell(word, self._others, timeout_s=timeout_s)
 
     async def broadcast(self, topic: Topic, payload: Payload, *, timeout_s: float) -> Receipt:
         """Tell all live members, and wait for their acknowledgements."""
@@ -370,29 +373,13 @@ class Agent:
         members = self._membership.members()
         return [m.name for m in members if m.is_live and m.name != self._me.name]
 
-    def _told_of_state(self, sender: NodeName, payload: Payload) -> None:
-        try:
-            words = decode(payload)
-        except WireError as error:
-            _log.warning("a malformed broadcast", sender=sender, reason=str(error))
-            return
-        for word in words:
-            if isinstance(word, BackendOverride):
-                self._hear_override(word)
-
-    def tell(self, word: BackendOverride) -> None:
-        """Send an override to everybody, and do not wait for anybody's word."""
-        self._tell(word)
-
-    def _hear_override(self, word: BackendOverride) -> None:
-        if self._overrides.hear(word):
-            self._on_override(word)
-
-    def _tell(self, word: Message) -> None:
+    def tell(self, word: Message, but: NodeName | None = None) -> None:
+        """Send it on all streams but that to `but`, and do not wait for anybody's word."""
         encoded = encode_message(word)
         for link in self.links.all():
-            link.send(encoded)
-            link.flush()
+            if link.name != but:
+                link.send(encoded)
+                link.flush()
 
     def leave(self) -> None:
         """Tell everybody that this node leaves for good; it takes no part from then on."""

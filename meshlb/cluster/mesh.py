@@ -54,7 +54,9 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
+from meshlb.store.cluster_file import NO_CLUSTER
 from meshlb.store.keyring import KeyringFile
+from meshlb.store.overrides import OverridesFile
 from meshlb.wire.handshake import Identity
 from meshlb.wire.messages import BackendOverride, Payload, Topic
 from meshlb.wire.seal import DatagramOpener, DatagramSealer, cluster_label
@@ -105,21 +107,23 @@ class Mesh:
             name: this node's name.
             cluster: None for a node that stands alone.
             store: where this node's pins are; the caller closes it after `run`.
-            data_dir: where the cluster's secrets are kept; None: in memory only.
+            data_dir: where the cluster's secrets and its operators' words are kept; None: in
+                memory only.
             last_contact: table time at which `store` was last with the majority; None: unknown.
             on_override: told of each new word of an operator, here or at another node.
             on_keys: called after each change of `keys`.
 
         Raises:
             ListenError: when the cluster address cannot be bound.
-            StoreError: when the kept secrets cannot be read.
+            StoreError: when the kept secrets or words cannot be read.
         """
         self.name = name
         self.clock = TableClock()
         self.counters = MeshCounters()
         self._store = store
         self._on_override = on_override
-        self._overrides = Overrides(name)
+        label = NO_CLUSTER if cluster is None else cluster_label(cluster.name)
+        self._overrides = Overrides(name, OverridesFile(data_dir, label))
         self._options = cluster
         self._boot_id = BootId(int.from_bytes(secrets.token_bytes(BOOT_ID_BYTES), "big"))
         self._streams = LinkStreams()
@@ -140,7 +144,7 @@ class Mesh:
         self.keys: ClusterKeys | None = None
         """The cluster's secrets; None for a node that stands alone."""
         if cluster is not None:
-            file = KeyringFile(data_dir, cluster_label(cluster.name))
+            file = KeyringFile(data_dir, label)
             self.keys = ClusterKeys(
                 name, cluster.secrets, file=file, wall_ms=_wall_ms, on_change=on_keys
             )
@@ -303,6 +307,10 @@ class Mesh:
     def overrides(self) -> tuple[BackendOverride, ...]:
         """Every operator's word known here."""
         return self._overrides.all()
+
+    def override_on(self, pool: PoolName, backend: BackendName) -> BackendOverride | None:
+        """The latest operator's word on a backend; None where there was none."""
+        return self._overrides.on(pool, backend)
 
     def removed(self, key: SessionKey, pin: Pin) -> None:
         """The store has dropped a record."""

@@ -1,19 +1,26 @@
 """The operator's word on backends, alike on all nodes: the latest one stays.
 
-Owns the overrides and their order. Must not know health checks or routing; whoever cares is told
-of each change. Every member sends all it knows on each new stream, so a word reaches also those
-that were away when it was spoken.
+Owns the overrides, their order, and that they outlast the process. Must not know health checks or
+routing; whoever cares is told of each change. Every member passes on a word that is news to it,
+and sends all it knows on each new stream, so a word reaches also those that were away when it was
+spoken, and by whatever way there is.
 
 Spec: protocol/spec/replication.md, "Overrides".
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Protocol
 
+import structlog
+
+from meshlb.errors import StoreError
 from meshlb.model import BackendName, BackendState, NodeName, PoolName
+from meshlb.wire.limits import MESSAGES_PER_FRAME_MAX
 from meshlb.wire.messages import BackendOverride
 
-OVERRIDES_MAX: Final = 10_000
-"""Backends with a word on them; beyond, words on others are not taken."""
+OVERRIDES_MAX: Final = MESSAGES_PER_FRAME_MAX
+"""Backends with a word on them: one batch, on a stream and on disk. Beyond, words on others are
+not taken."""
 
 OPERATOR_STATES: Final = frozenset(
     {BackendState.UP, BackendState.DRAINING, BackendState.MAINTENANCE}
@@ -21,12 +28,40 @@ OPERATOR_STATES: Final = frozenset(
 """What an operator may say; `UP` leaves it to the health checks."""
 
 
+_log = structlog.get_logger("meshlb.cluster")
+
+
+class Keeper(Protocol):
+    """Where the words outlast the process: a file in production."""
+
+    def load(self) -> tuple[BackendOverride, ...]:
+        """What was saved last."""
+        ...
+
+    def save(self, words: Iterable[BackendOverride]) -> None:
+        """Keep these in the place of what was there.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
+        ...
+
+
 class Overrides:
     """One per node."""
 
-    def __init__(self, me: NodeName) -> None:
+    def __init__(self, me: NodeName, keeper: Keeper) -> None:
+        """Begin with what `keeper` has.
+
+        Raises:
+            StoreError: that cannot be read.
+        """
         self._me = me
+        self._keeper = keeper
         self._words: dict[tuple[PoolName, BackendName], BackendOverride] = {}
+        for word in keeper.load():
+            self.hear(word)
+        self._is_kept = True
 
     def say(
         self, pool: PoolName, backend: BackendName, state: BackendState, *, wall_ms: int
@@ -37,10 +72,11 @@ class Overrides:
         stamp_ms = max(wall_ms, known.stamp_ms + 1 if known else 0)
         word = BackendOverride(pool, backend, state, stamp_ms, self._me)
         self.hear(word)
+        self.keep()
         return word
 
     def hear(self, word: BackendOverride) -> bool:
-        """Take a word in; True where it is the latest on its backend."""
+        """Take a word in; True where it is news. `keep` has it outlast the process."""
         place = (word.pool, word.backend)
         known = self._words.get(place)
         if word.state not in OPERATOR_STATES:
@@ -51,7 +87,27 @@ class Overrides:
         elif (word.stamp_ms, word.by) <= (known.stamp_ms, known.by):
             return False
         self._words[place] = word
+        self._is_kept = False
         return True
+
+    def keep(self) -> None:
+        """Write what is not written yet. A disk that fails must not keep an operator waiting."""
+        if self._is_kept:
+            return
+        try:
+            self._keeper.save(self._words.values())
+        except StoreError as error:
+            _log.error(
+                "what operators have said of backends could not be written, and is lost at this"
+                " node if it stops",
+                reason=str(error),
+            )
+        else:
+            self._is_kept = True
+
+    def on(self, pool: PoolName, backend: BackendName) -> BackendOverride | None:
+        """The latest word on a backend; None where no operator has spoken of it."""
+        return self._words.get((pool, backend))
 
     def all(self) -> tuple[BackendOverride, ...]:
         """Every word, in the order in which their backends were first spoken of."""

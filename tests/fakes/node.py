@@ -12,6 +12,7 @@ from meshlb.admin.view import (
     KeyView,
     MemberView,
     MoveView,
+    OrderView,
     PinChange,
     PinView,
     PoolView,
@@ -61,6 +62,9 @@ class FakeNode:
     unready: str = ""
     left: bool = False
     broken: bool = False
+    quorate: bool = True
+    moves: int = 1
+    """Pins that its last heal has moved; below 0: there was none."""
     deaf: tuple[str, ...] = ()
     """Members that acknowledge nothing."""
     held: list[str] = field(default_factory=lambda: ["00000001", "00000002"])
@@ -84,7 +88,7 @@ class FakeNode:
             in_sync=not self.unready,
             ready=not self.unready,
             reason=self.unready,
-            quorate=True,
+            quorate=self.quorate,
             listeners={"web": "127.0.0.1:8080"},
             sync=SYNC,
         )
@@ -109,20 +113,35 @@ class FakeNode:
         )
 
     def heals(self) -> tuple[HealView, ...]:
+        if self.moves < 0:
+            return ()
         move = MoveView(key="ab" * 16, pool=POOL, moved_from="s1", moved_to="s2")
         return (
             HealView(
-                at="2026-01-02T03:04:05Z", members=("lb-2",), over=True, pins_moved=1, moves=(move,)
+                at="2026-01-02T03:04:05.678+00:00",
+                members=("lb-2",),
+                over=True,
+                pins_moved=self.moves,
+                moves=(move,) * self.moves,
             ),
         )
 
     def pools(self) -> tuple[PoolView, ...]:
         backends = tuple(
-            replace(make_backend(name), state=self.states.get(name, BackendState.UP))
+            replace(
+                make_backend(name),
+                state=self.states.get(name, BackendState.UP),
+                order=self._order(name),
+            )
             for name in ("s1", "s2")
         )
         other = PoolView(name="other", balance="rendezvous", backends=(make_backend("x1"),))
         return PoolView(name=POOL, balance="round-robin", backends=backends), other
+
+    def _order(self, backend: str) -> OrderView | None:
+        state = self.states.get(backend)
+        at = "2026-01-02T03:04:05.678+00:00"
+        return None if state is None else OrderView(state=state, by="lb-2", at=at)
 
     async def pins(
         self, pool: PoolName | None, backend: BackendName | None, limit: int

@@ -122,3 +122,24 @@ def test_a_drained_backend_keeps_its_keys_and_gets_no_new_ones(
     assert asyncio.run(ask_anybody(mesh.ports, keys)) == before
     late = asyncio.run(ask_anybody(mesh.ports, [f"late-{number}" for number in range(60)]))
     assert set(late.values()) == {"s2", "s3"}
+
+
+def test_an_operators_word_outlasts_all_nodes_and_says_who_spoke_it_and_when(
+    start_backends: StartBackends, start_mesh: StartMesh
+) -> None:
+    mesh = start_mesh(backends=start_backends("nginx", 3), sticky=[HEADER])
+    speaker, *_, killed_first = mesh.nodes
+    killed_first.kill()  # it learns when it returns
+    speaker.ask("/v1/pools/app/backends/s1/state", method="PUT", body={"state": "maintenance"})
+    for node in mesh.nodes:
+        node.kill()
+    mesh.start()
+
+    answered = asyncio.run(ask_anybody(mesh.ports, [f"key-{number}" for number in range(60)]))
+    assert set(answered.values()) == {"s2", "s3"}
+    orders = []
+    for node in mesh.nodes:
+        _, told = node.ask("/v1/pools")
+        assert told["pools"][0]["backends"][0]["state"] == "maintenance"
+        orders.append(told["pools"][0]["backends"][0]["order"])
+    assert orders == [{**orders[0], "state": "maintenance", "by": speaker.name}] * len(mesh.nodes)

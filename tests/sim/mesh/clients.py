@@ -76,6 +76,8 @@ class Proxy:
         self.backends = {
             BackendName(b): SimBackend(BackendName(b), b not in down) for b in BACKENDS
         }
+        for word in process.overrides.all():
+            self._overridden(word)
         process.on_override = self._overridden
         self.by_address, self.by_cookie = (
             Router(
@@ -149,6 +151,9 @@ class Clients:
         process = proxy.process
         wall_ms = int(process.table_now() * 1000)
         word = process.overrides.say(POOL, backend, state, wall_ms=wall_ms)
+        spoken = self._mesh.words.get(backend)
+        if spoken is None or (spoken.stamp_ms, spoken.by) < (word.stamp_ms, word.by):
+            self._mesh.words[backend] = word
         proxy.process.on_override(word)
         process.agent.tell(word)
 

@@ -3,24 +3,34 @@
 Owns what survives: what was committed outlives the process, what was only put does not.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from meshlb.core.sticky.lifetime import LINGER_S_MAX
 from meshlb.core.sticky.pin import Pin
 from meshlb.model import SessionKey
+from meshlb.wire.messages import BackendOverride
 
 if TYPE_CHECKING:
     from tests.sim.mesh.process import Process
 
 
 class Disk(dict[SessionKey, Pin]):
-    """What survives a process: the committed records of one host."""
+    """What survives a process: the committed records of one host, and the operators' words."""
 
     generation = 0
     """Counts how often all was lost."""
+    words: tuple[BackendOverride, ...] = ()
+
+    def load(self) -> tuple[BackendOverride, ...]:
+        return self.words
+
+    def save(self, words: Iterable[BackendOverride]) -> None:
+        self.words = tuple(words)
 
     def lose(self) -> None:
         self.clear()
+        self.words = ()
         self.generation += 1
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from meshlb.core.swim.timings import PROFILES
-from meshlb.model import Address, NodeName
+from meshlb.model import Address, BackendName, NodeName
+from meshlb.wire.messages import BackendOverride
 from tests.sim.mesh.air import CALM, Air
 from tests.sim.mesh.disk import Disk
 from tests.sim.mesh.links import SimLinks
@@ -55,6 +56,8 @@ class SimMesh:
         self.on_started: Callable[[Process], None] = lambda process: None
         self.log: list[Fault] = []
         """The faults that were done, as they were done."""
+        self.words: dict[BackendName, BackendOverride] = {}
+        """The greatest word that was spoken of each backend."""
         self._watcher = watcher
         self._by_address: dict[Address, Host] = {}
         self._is_healed = False

@@ -126,7 +126,7 @@ class Process:
         self.store = Store(disk, self)
         self.streams = SimStreams(self, is_coded=is_coded)
         self.counters = MeshCounters()
-        self.overrides = Overrides(name)
+        self.overrides = Overrides(name, disk)
         self.on_override: Callable[[BackendOverride], None] = lambda word: None
         self._wire(seeds, timings, log_entries_max, post)
 

@@ -31,6 +31,9 @@ def unrest(mesh: SimMesh, judge: Judge) -> str:
     for process in processes:
         if why := _membership_unrest(process, processes) or _queue_unrest(process, processes):
             return f"{process.name} {why}"
+    words = {frozenset(process.overrides.all()) for process in processes}
+    if len(words) > 1:
+        return f"operators' words differ: {words}"
     for process in processes[1:]:
         if why := _difference(processes[0], process, mesh.plan.ttl_s):
             return f"{processes[0].name} and {process.name} differ: {why}"
@@ -105,6 +108,7 @@ def check_end(mesh: SimMesh, judge: Judge) -> None:
     if not any(fault.is_disk_lost for fault in mesh.log):
         for key, epoch in judge.books.stones.items():
             _check_unpinned(judge, process, key, epoch)
+        _check_words(mesh, judge, process)
     for process in mesh.processes():
         counted = process.turns.claims.counters.moved
         moved = judge.moved.get(process.me.boot_id, 0)
@@ -145,6 +149,14 @@ def _check_unpinned(judge: Judge, process: Process, key: SessionKey, epoch: int)
     kept = process.store.get(key)
     if kept is not None and kept.is_live(process.table_now()) and kept.epoch < epoch:
         judge.fail(9, f"{key[:3].hex()} was unpinned in epoch {epoch}, and became {kept}")
+
+
+def _check_words(mesh: SimMesh, judge: Judge, process: Process) -> None:
+    """What an operator was the last to say of a backend holds, whoever restarted since."""
+    for word in mesh.words.values():
+        known = process.overrides.on(word.pool, word.backend)
+        if known is None or (known.stamp_ms, known.by) < (word.stamp_ms, word.by):
+            judge.fail(9, f"the operator's {word} became {known}")
 
 
 def _is_explained(judge: Judge, key: SessionKey, kept: Pin, lost: Pin) -> bool:

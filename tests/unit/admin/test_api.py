@@ -113,6 +113,9 @@ async def test_a_backend_can_be_put_to_each_settable_state(
     assert node.states == {"s1": BackendState(state)}
     body = response.json()
     assert (body["acknowledged"], body["waiting_for"], body["gone"]) == (["lb-2"], [], [])
+    spoken_of, other = (await client.get("/v1/pools")).json()["pools"][0]["backends"]
+    assert (spoken_of["order"]["state"], spoken_of["order"]["by"]) == (state, "lb-2")
+    assert other["order"] is None
 
 
 async def test_leave_is_accepted(client: httpx.AsyncClient, node: FakeNode) -> None:

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from meshlb.cli import show
+from meshlb.model import BackendState
 from tests.fakes.node import FakeNode
 from tests.unit.cli.conftest import Invoke
 
@@ -36,6 +38,48 @@ def test_pools_lists_backends_and_can_be_narrowed(ask: Invoke) -> None:
     assert "x1" not in ask("pools", "--pool", "app").stdout
 
 
+def test_pools_says_who_has_put_a_backend_out_of_service_and_when(
+    ask: Invoke, node: FakeNode
+) -> None:
+    node.states["s1"] = BackendState.DRAINING
+    node.states["s2"] = BackendState.UP
+    printed = ask("pools", "--pool", "app").stdout
+    assert "draining by lb-2 at 2026-01-02 03:04:05 UTC" in printed
+    assert printed.count("by lb-2") == 1
+
+
+def test_heals_says_who_came_back_and_which_pins_moved(ask: Invoke) -> None:
+    printed = ask("heals").stdout
+    assert "2026-01-02 03:04:05 UTC" in printed
+    assert "lb-2" in printed
+    assert "ab" * 16 in printed
+    assert "s1 → s2" in printed
+
+
+def test_heals_names_only_some_keys_unless_asked_for_all(ask: Invoke, node: FakeNode) -> None:
+    node.moves = 30
+    assert ask("heals").stdout.count("s1 → s2") == show.MOVES_SHOWN
+    assert "20 more" in ask("heals").stdout
+    assert ask("heals", "--all").stdout.count("s1 → s2") == 30
+
+
+def test_heals_says_so_where_there_was_none(ask: Invoke, node: FakeNode) -> None:
+    node.moves = -1
+    assert ask("heals").stdout == "no partition has ended since lb-1 started, 12 s ago\n"
+
+
+def test_status_says_when_this_node_is_cut_off_from_the_majority(
+    ask: Invoke, node: FakeNode
+) -> None:
+    assert "majority" not in ask("status").stdout
+    node.quorate = False
+    assert "no: this node is with a minority" in ask("status").stdout
+
+
+def test_status_says_with_whom_the_table_was_compared(ask: Invoke) -> None:
+    assert "equal to that of lb-2 3 s ago" in ask("status").stdout
+
+
 def test_pins_can_be_narrowed_to_a_backend(ask: Invoke) -> None:
     result = ask("pins", "--pool", "app", "--backend", "s2")
     assert "bob" in result.stdout
@@ -56,6 +100,7 @@ def test_explain_tells_the_pins_story(ask: Invoke) -> None:
         (["members"], "members"),
         (["pools"], "pools"),
         (["pins"], "pins"),
+        (["heals"], "heals"),
         (["explain", "--pool", "app", "alice"], "backend"),
     ],
 )
