@@ -21,7 +21,7 @@ BENCH_ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check fmt demo bench sim model lock clean
+.PHONY: help venv test check fmt demo bench sim model fuzz lock clean
 
 help: ## say what the targets do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,13 @@ sim: $(STAMP) ## whole nodes in virtual time: SEED=7 NODES=5 STEPS=200, or SEEDS
 model: $(STAMP) ## check the models of the protocol with Spin
 	$(BIN)/python protocol/model/check.py
 
+fuzz: $(STAMP) ## fuzz with atheris: TARGET=codec, pins, sealing or words (default: all), SECONDS=600 each
+	@$(BIN)/python -c 'import atheris' 2>/dev/null \
+		|| $(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
+	@for target in $(or $(TARGET),codec pins sealing words); do \
+		$(BIN)/python -m tests.fuzz $$target --seconds $(or $(SECONDS),600) || exit 1; \
+	done
+
 lock: $(STAMP) ## pin the dependencies anew (versions only: no hashes, no addresses)
 	$(BIN)/pip install --quiet --disable-pip-version-check pip-tools
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --strip-extras --no-header --no-annotate \
@@ -74,5 +81,5 @@ lock: $(STAMP) ## pin the dependencies anew (versions only: no hashes, no addres
 
 clean: ## remove what make and the tests made
 	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
-		.import_linter_cache tests/peers/socketio/node_modules
+		.import_linter_cache .fuzz tests/peers/socketio/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

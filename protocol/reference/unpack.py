@@ -3,7 +3,7 @@
 Arrays become tuples. What has no place in the protocol but is harmless behind the known fields
 of a message (floats, empty maps, empty extensions) is read and given as `OPAQUE`.
 
-Spec: ../spec/messages.md, W5 to W7.
+Spec: ../spec/messages.md, M5 to M7.
 """
 
 from typing import Any
@@ -12,12 +12,16 @@ OPAQUE = object()
 """Stands for a value that no field may have."""
 
 DEPTH_MAX = 64
-"""Levels of nesting; the schema needs five."""
+"""Levels of nesting that every reader reads; the schema needs five."""
 _NOTHING_BUT_EMPTY = 0
 
 
 class Malformed(ValueError):  # noqa: N818 - reads as the verdict that the vectors give
     """Bytes that the specification does not allow."""
+
+
+class TooDeep(Malformed):
+    """Nested deeper than a receiver has to read; another one may accept it."""
 
 
 class _Reader:
@@ -48,7 +52,7 @@ class _Reader:
 
     def value(self, depth: int = 0) -> Any:
         if depth > DEPTH_MAX:
-            raise Malformed("nested too deeply")
+            raise TooDeep("nested too deeply")
         kind = self.number(1)
         if kind <= 0x7F:
             return kind
