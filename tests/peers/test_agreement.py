@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from tests.peers.conftest import StartBackends, StartMesh
-from tests.peers.harness.http import Connection
+from tests.peers.harness.http import Connection, Door
 from tests.peers.harness.mesh import HEADER
 
 KEYS = 2_000
@@ -33,7 +33,7 @@ def test_no_new_key_is_ever_answered_by_two_backends(
 
 
 async def ask_everybody(
-    ports: Sequence[int], keys: Sequence[str], *, per_node: int
+    doors: Sequence[Door], keys: Sequence[str], *, per_node: int
 ) -> dict[str, set[str]]:
     """Ask all nodes for each key, `per_node` times in parallel; returns who answered each key."""
     answered: dict[str, set[str]] = {}
@@ -42,8 +42,8 @@ async def ask_everybody(
     async def ask_in_turn() -> None:
         async with AsyncExitStack() as stack:
             connections = [
-                await stack.enter_async_context(await Connection.open(port))
-                for port in ports
+                await stack.enter_async_context(await Connection.open(door))
+                for door in doors
                 for _ in range(per_node)
             ]
             while waiting:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 from tests.peers.conftest import StartBackends, StartMesh
 from tests.peers.harness.child import wait_until
-from tests.peers.harness.http import Connection
+from tests.peers.harness.http import Connection, Door
 from tests.peers.harness.mesh import HEADER
 from tests.peers.test_agreement import KEYS_AT_ONCE, ask_everybody
 
@@ -16,7 +16,7 @@ CRASH_KNOWN_S = 4.0
 MACHINE_SLACK_S = 4.0
 
 
-async def ask_anybody(ports: Sequence[int], keys: Sequence[str]) -> dict[str, str]:
+async def ask_anybody(doors: Sequence[Door], keys: Sequence[str]) -> dict[str, str]:
     """The backend that answers each key, each asked once, at a random node."""
     answered = {}
     waiting = list(reversed(keys))
@@ -24,7 +24,7 @@ async def ask_anybody(ports: Sequence[int], keys: Sequence[str]) -> dict[str, st
     async def ask_in_turn() -> None:
         async with AsyncExitStack() as stack:
             connections = [
-                await stack.enter_async_context(await Connection.open(port)) for port in ports
+                await stack.enter_async_context(await Connection.open(door)) for door in doors
             ]
             while waiting:
                 key = waiting.pop()

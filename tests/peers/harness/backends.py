@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.harness.child import PYTHON, Child, wait_until
+from tests.peers.harness.place import LOOPBACK, Place
 from tests.peers.harness.ports import free_port
 
 NGINX_CONFIG = """
@@ -19,7 +20,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen {host}:{port} backlog=4096;
         add_header X-Backend {name} always;
         location / {{ return 200 "{name}\\n"; }}
         location /files/ {{ alias {folder}/files/; }}
@@ -31,32 +32,42 @@ http {{
 class Backend(Child):
     """A backend process and the address under which the mesh knows it."""
 
-    def __init__(self, name: str, argv: Sequence[str], folder: Path, port: int) -> None:
-        super().__init__(name, argv, folder / "log")
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        folder: Path,
+        port: int,
+        *,
+        place: Place = LOOPBACK,
+    ) -> None:
+        super().__init__(name, argv, folder / "log", place=place)
         self.folder = folder
         self.port = port
 
     def wait_accepting(self) -> None:
-        wait_until(lambda: not self.is_running or accepts(self.port), f"{self.name} accepts")
+        wait_until(
+            lambda: not self.is_running or accepts(self.port, place=self.place),
+            f"{self.name} accepts",
+        )
         assert self.is_running, f"{self.name} ended: {self.output()}"
 
 
-def accepts(port: int) -> bool:
-    """Whether somebody accepts TCP connections on that loopback port."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def accepts(port: int, *, place: Place = LOOPBACK) -> bool:
+    """Whether somebody accepts TCP connections on that port."""
+    with place.entered(), socket.socket() as probe:
+        return probe.connect_ex((place.address, port)) == 0
 
 
-def nginx(name: str, root: Path) -> Backend:
+def nginx(name: str, root: Path, place: Place = LOOPBACK) -> Backend:
     """One nginx process; a file in `folder/files` is served under /files/."""
     require("nginx")
     folder, port = root / name, free_port()
     (folder / "files").mkdir(parents=True)
     config = folder / "nginx.conf"
-    config.write_text(NGINX_CONFIG.format(folder=folder, port=port, name=name))
-    return Backend(
-        name, [tool("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)], folder, port
-    )
+    config.write_text(NGINX_CONFIG.format(folder=folder, host=place.address, port=port, name=name))
+    argv = [tool("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)]
+    return Backend(name, argv, folder, port, place=place)
 
 
 def python_backend(kind: str, name: str, root: Path) -> Backend:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.peers.harness.place import LOOPBACK, Place
+
 REPOSITORY = Path(__file__).parents[3]
 PYTHON = sys.executable
 
@@ -22,9 +24,16 @@ class Child:
     started: list["Child"] = []  # noqa: RUF012 - a registry that all children share
 
     def __init__(
-        self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        *,
+        place: Place = LOOPBACK,
     ) -> None:
         self.name = name
+        self.place = place
         self.log = log
         self._argv = list(argv)
         self._env = env
@@ -35,7 +44,7 @@ class Child:
         assert not self.is_running
         # setpriv asks the kernel to kill the child when the test run is killed; the pid stays.
         wrapper = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        with self.log.open("ab") as output:
+        with self.log.open("ab") as output, self.place.entered():
             self._process = subprocess.Popen(
                 [*wrapper, *self._argv],
                 cwd=REPOSITORY,

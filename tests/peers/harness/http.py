@@ -13,6 +13,9 @@ from typing import Self
 
 REPLY_TIMEOUT_S = 20.0
 
+Door = int | tuple[str, int]
+"""Where a node lets clients in: a port on loopback, or an address and a port."""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -42,15 +45,16 @@ class Response:
 
 
 class Connection:
-    """One keep-alive connection to a port on loopback."""
+    """One keep-alive connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
     @classmethod
-    async def open(cls, port: int) -> Self:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def open(cls, door: Door) -> Self:
+        host, port = door if isinstance(door, tuple) else ("127.0.0.1", door)
+        return cls(*await asyncio.open_connection(host, port))
 
     async def __aenter__(self) -> Self:
         return self
@@ -116,7 +120,7 @@ def _field(line: str) -> tuple[str, str]:
     return name.lower(), value.strip()
 
 
-async def fetch(port: int, target: str = "/", fields: Mapping[str, str] | None = None) -> Response:
+async def fetch(door: Door, target: str = "/", fields: Mapping[str, str] | None = None) -> Response:
     """One GET over a connection of its own."""
-    async with await Connection.open(port) as connection:
+    async with await Connection.open(door) as connection:
         return await connection.request(target, fields={**(fields or {}), "Connection": "close"})

@@ -14,9 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.peers.harness.backends import Backend
 from tests.peers.harness.child import PYTHON, Child, wait_until
+from tests.peers.harness.http import Door
+from tests.peers.harness.place import LOOPBACK, Place
 from tests.peers.harness.ports import free_port
 
 ADMIN_TIMEOUT_S = 10.0
+PINS_MAX = 1_000
+"""The most pins that the admin API lists at once."""
 
 COOKIE = '{ by = "cookie", name = "MESHLB" }'
 HEADER = '{ by = "header", name = "X-Session" }'
@@ -35,6 +39,7 @@ class Plan:
     sticky: Sequence[str] = (HEADER, COOKIE)
     balance: str = "round-robin"
     profile: str = "lan"
+    mode: str = "available"
     cluster: str = "test"
     secret: str = ""
     shutdown_timeout: str = "5s"
@@ -46,18 +51,29 @@ class Plan:
 class Node(Child):
     """One node: its ports, and its admin API."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, *, place: Place = LOOPBACK) -> None:
         self.folder = folder
         self.config = folder / "node.toml"
         argv = [PYTHON, "-m", "meshlb", "run", str(self.config)]
-        super().__init__(name, argv, folder / "log")
+        super().__init__(name, argv, folder / "log", place=place)
         self.port, self.cluster_port, self.admin_port = free_port(), free_port(), free_port()
+
+    @property
+    def door(self) -> Door:
+        """Where clients reach the node."""
+        return self.place.address, self.port
+
+    @property
+    def cluster_address(self) -> str:
+        """Where the other nodes reach it."""
+        return f"{self.place.address}:{self.cluster_port}"
 
     def write_config(self, plan: Plan, join: Sequence["Node"]) -> None:
         """Write the configuration file; `join` are the seeds."""
-        seeds = ", ".join(f'"127.0.0.1:{node.cluster_port}"' for node in join if node is not self)
+        seeds = ", ".join(f'"{node.cluster_address}"' for node in join if node is not self)
         backends = "\n".join(
-            f'[[pool.app.backend]]\nname = "{backend.name}"\naddress = "127.0.0.1:{backend.port}"'
+            "[[pool.app.backend]]\n"
+            f'name = "{backend.name}"\naddress = "{backend.place.address}:{backend.port}"'
             for backend in plan.backends
         )
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -69,17 +85,18 @@ shutdown_timeout = "{plan.shutdown_timeout}"
 
 [cluster]
 name = "{plan.cluster}"
-bind = "127.0.0.1:{self.cluster_port}"
+bind = "{self.cluster_address}"
 join = [{seeds}]
 secrets = ["{plan.secret}"]
 profile = "{plan.profile}"
+mode = "{plan.mode}"
 
 [admin]
 bind = "127.0.0.1:{self.admin_port}"
 
 [[listener]]
 name = "web"
-bind = "127.0.0.1:{self.port}"
+bind = "{self.place.address}:{self.port}"
 protocol = "http"
 pool = "app"
 timeouts = {plan.timeouts}
@@ -109,7 +126,10 @@ fall = 2
             headers={"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=ADMIN_TIMEOUT_S) as response:
+            with (
+                self.place.entered(),
+                urllib.request.urlopen(request, timeout=ADMIN_TIMEOUT_S) as response,
+            ):
                 return response.status, _parsed(response.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -136,6 +156,25 @@ fall = 2
         (pool,) = answer["pools"]
         return {backend["name"]: backend["state"] for backend in pool["backends"]}
 
+    def pins(self) -> dict[str, tuple[str, int, str]]:
+        """Backend, epoch and rank of each live pin by its key, as this node's table has them."""
+        status, answer = self.ask(f"/v1/pins?pool=app&limit={PINS_MAX}")
+        assert status == 200, answer
+        assert len(answer["pins"]) < PINS_MAX
+        return {pin["key"]: (pin["backend"], pin["epoch"], pin["rank"]) for pin in answer["pins"]}
+
+    def heals(self) -> list[dict[str, Any]]:
+        """The heals that this node has seen, the oldest first."""
+        status, answer = self.ask("/v1/heals")
+        assert status == 200, answer
+        return list(answer["heals"])
+
+    def status(self) -> dict[str, Any]:
+        """The node at a glance."""
+        status, answer = self.ask("/v1/status")
+        assert status == 200, answer
+        return dict(answer)
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels; 0 where there are none."""
         families = text_string_to_metric_families(self.ask("/metrics")[1])
@@ -157,10 +196,14 @@ def _parsed(body: bytes) -> Any:
 class Mesh:
     """Several nodes of one cluster, each with all others as seeds."""
 
-    def __init__(self, folder: Path, plan: Plan, *, size: int = 3) -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, *, size: int = 3, places: Sequence[Place] = ()
+    ) -> None:
         self.plan = plan
-        names = [f"lb-{number}" for number in range(1, size + 1)]
-        self.nodes = [Node(name, folder / name) for name in names]
+        self.nodes = [
+            Node(f"lb-{number}", folder / f"lb-{number}", place=place)
+            for number, place in enumerate(places or [LOOPBACK] * size, start=1)
+        ]
         for node in self.nodes:
             node.write_config(plan, self.nodes)
 
@@ -168,6 +211,11 @@ class Mesh:
     def ports(self) -> list[int]:
         """The listeners' ports of the nodes that run."""
         return [node.port for node in self.nodes if node.is_running]
+
+    @property
+    def doors(self) -> list[Door]:
+        """Where clients reach the nodes that run."""
+        return [node.door for node in self.nodes if node.is_running]
 
     def start(self) -> None:
         """Start all nodes and wait until each is ready and sees all others."""
