@@ -91,6 +91,7 @@ class Node:
             cookie_secrets = (own_secret(data_dir),)
             key_secret = first_hash_key(cookie_secrets[0])
         store.on_removed = self._mesh.removed
+        store.on_fading = self._mesh.fading
         self._plane = DataPlane(
             settings,
             self._mesh.table,

@@ -316,6 +316,12 @@ class Mesh:
         """The store has dropped a record."""
         self._pins.turns.removed(key, pin)
 
+    def fading(self, key: SessionKey, stone: Pin) -> bool:
+        """A tombstone has little time left; True where it got more, because a member is away."""
+        if self._membership is None or self._membership.is_whole:
+            return False
+        return self._pins.turns.prolong(key, stone)
+
     # What a node does --------------------------------------------------------------------
 
     def unpin(self, key: SessionKey) -> bool:

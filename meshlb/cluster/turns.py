@@ -36,7 +36,7 @@ from meshlb.core.sticky.events import (
     Stored,
 )
 from meshlb.core.sticky.log import ReplicationLog
-from meshlb.core.sticky.merge import with_lifetime
+from meshlb.core.sticky.merge import prolonged, with_lifetime
 from meshlb.core.sticky.pin import MS_PER_S, Pin
 from meshlb.core.sticky.replica import PinStore
 from meshlb.model import NodeName, SessionKey
@@ -159,6 +159,17 @@ class Turns:
     def removed(self, key: SessionKey, pin: Pin) -> None:
         """The store has dropped a record that was dead for long."""
         self._digested.removed(key, pin)
+
+    def prolong(self, key: SessionKey, stone: Pin) -> bool:
+        """A member is away that may hold what `stone` buries: keep it; False where it is too old.
+
+        All peers are told, so it is also in this node's log for those that return.
+        """
+        longer = prolonged(stone, now=self._now())
+        if longer is not None:
+            self._digested.put(key, longer)
+            self.stored(key, longer)
+        return longer is not None
 
     def returned(self, member: NodeName) -> None:
         """`member` was taken for dead, and has lived all the time."""

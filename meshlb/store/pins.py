@@ -22,6 +22,7 @@ import lmdb
 import structlog
 
 from meshlb.core.sticky.lifetime import LINGER_S_MAX
+from meshlb.core.sticky.merge import TOMBSTONE_FADES_S
 from meshlb.core.sticky.pin import MS_PER_S, Pin
 from meshlb.errors import StoreError
 from meshlb.model import BackendName, PoolName, SessionKey
@@ -66,6 +67,7 @@ class LmdbPins:
         degraded: why pins are not being written; None while all is well.
         forgotten: pins dropped from memory because they could not be written.
         on_removed: told of each record that was dropped.
+        on_fading: told of each tombstone that has little time left; True where it got more.
     """
 
     def __init__(self, data_dir: Path | None = None, *, map_bytes: int = MAP_BYTES_FIRST) -> None:
@@ -77,6 +79,7 @@ class LmdbPins:
         self.degraded: str | None = None
         self.forgotten = 0
         self.on_removed: Callable[[SessionKey, Pin], None] = lambda key, pin: None
+        self.on_fading: Callable[[SessionKey, Pin], bool] = lambda key, pin: False
         self._environment = Environment(data_dir, map_bytes=map_bytes)
         self._unwritten: dict[SessionKey, Pin] = {}
         self._hot = HotPins()
@@ -323,10 +326,11 @@ class LmdbPins:
                 removed[SessionKey(key)] = value
                 continue
             expired_ms = expiry_ms(value)
-            if expired_ms > now_ms:
-                continue
             if is_tombstone(value):
-                removed[SessionKey(key)] = value
+                if self._is_over(SessionKey(key), expired_ms, now_ms):
+                    removed[SessionKey(key)] = value
+                continue
+            if expired_ms > now_ms:
                 continue
             if not is_retired(value) and (pin := self._unpack(value)) is not None:
                 uncounted.append(pin)
@@ -337,6 +341,15 @@ class LmdbPins:
         if removed or retiring:
             self._bury(removed, retiring, uncounted)
         return len(removed) + len(retiring)
+
+    def _is_over(self, key: SessionKey, expired_ms: int, now_ms: int) -> bool:
+        """Whether a tombstone is no longer needed; one that fades is prolonged if it may be."""
+        if expired_ms > now_ms + round(TOMBSTONE_FADES_S * MS_PER_S):
+            return False
+        stone = self.get(key)
+        if stone is not None and stone.is_tombstone and self.on_fading(key, stone):
+            return False
+        return expired_ms <= now_ms
 
     def _bury(
         self,

@@ -11,12 +11,19 @@ one identity, `expires_at` is a max-register (a touch extends it) and `ends_at` 
 Spec: protocol/spec/pins.md, "Merge".
 """
 
-from meshlb.core.sticky.pin import NO_BACKEND, Pin
+from meshlb.core.sticky.pin import MS_PER_S, NO_BACKEND, Pin
 from meshlb.model import NodeName
 from meshlb.wire.messages import Rank
 
 TOMBSTONE_GRACE_S = 3_600.0
-"""How long a tombstone is kept at least; a peer that was away for longer pulls anew."""
+"""How long a tombstone is kept at least; who starts after longer than that pulls anew."""
+
+TOMBSTONE_FADES_S = 600.0
+"""A tombstone with less time left than this is prolonged while a member is away that may hold what
+it buries: ten times what a sweep of a million records takes."""
+
+TOMBSTONE_HELD_S_MAX = 30 * 86_400.0
+"""A tombstone older than this is not prolonged: the member is not expected back."""
 
 _Order = tuple[int, int, int, str, str, str, str]
 
@@ -86,3 +93,10 @@ def tombstone(pin: Pin, *, stamp_ms: int, by: NodeName, now: float) -> Pin:
         by,
         max(pin.expires_at, now) + TOMBSTONE_GRACE_S,
     )
+
+
+def prolonged(stone: Pin, *, now: float) -> Pin | None:
+    """`stone` with another grace period; None where it has been kept for long enough."""
+    if now - stone.stamp_ms / MS_PER_S > TOMBSTONE_HELD_S_MAX:
+        return None
+    return with_lifetime(stone, expires_at=now + TOMBSTONE_GRACE_S, ends_at=stone.ends_at)

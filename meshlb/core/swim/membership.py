@@ -26,6 +26,7 @@ from meshlb.core.swim.events import (
     StreamOpened,
     StreamReceived,
 )
+from meshlb.core.swim.exchange import Exchange
 from meshlb.core.swim.health import Health
 from meshlb.core.swim.member import Member, Outcome, is_contested
 from meshlb.core.swim.outbox import Outbox, ReturnPath
@@ -100,7 +101,7 @@ class Membership:
             now=now,
         )
         self._contacts = Contacts(seeds, timings, rng)
-        self._push_pull_at = now + self._push_pull_wait_s()
+        self._exchange = Exchange(self._view, self._outbox, timings, rng, now)
         self._has_left = False
         self._contacts.follow(self._view, self._outbox.streams, now)
 
@@ -115,6 +116,11 @@ class Membership:
     def ownership(self) -> Ownership:
         """The ownership view that the last `ViewChanged` told of."""
         return self._reporter.ownership
+
+    @property
+    def is_whole(self) -> bool:
+        """Nobody is dead, and somebody was met at each address to join by."""
+        return self._view.is_whole
 
     @property
     def health_score(self) -> int:
@@ -147,7 +153,7 @@ class Membership:
                 self._receive_from(ReturnPath(sender, None), None, messages, now)
             case StreamOpened(peer):
                 self._outbox.streams[peer] = None
-                self._outbox.stream(peer, self._whole_view(wants_reply=False))
+                self._exchange.tell(peer, wants_reply=False)
                 self._contacts.follow(self._view, self._outbox.streams, now)
             case StreamClosed(peer):
                 self._outbox.streams.pop(peer, None)
@@ -167,7 +173,7 @@ class Membership:
             self._suspicions.next_deadline(),
             self._relay.next_deadline(),
             self._contacts.next_deadline(),
-            self._push_pull_at,
+            self._exchange.next_deadline(),
         )
 
     def handle_timer(self, now: float) -> list[Effect]:
@@ -185,8 +191,7 @@ class Membership:
         self._relay.expire(now)
         for address in self._contacts.take_due(now):
             self._outbox.emit(Contact(address))
-        if now >= self._push_pull_at:
-            self._push_pull(now)
+        self._exchange.handle_timer(now)
         return self._outbox.drain()
 
     # What the node decides.
@@ -260,7 +265,7 @@ class Membership:
                     for update in members:
                         self._hear(update, path, now)
                     if wants_reply and path.source is None:
-                        self._outbox.answer(path, self._whole_view(wants_reply=False))
+                        self._exchange.tell(path.peer, wants_reply=False)
                 case _:
                     """Not ours, or for somebody else."""
 
@@ -352,20 +357,6 @@ class Membership:
             change.outcome is Outcome.CONFIRMED and self._suspicions.accuse(name, self._name, now)
         ):
             self._outbox.announce(told)
-
-    def _whole_view(self, *, wants_reply: bool) -> PushPull:
-        return PushPull(tuple(member.update() for member in self._view.all()), wants_reply)
-
-    def _push_pull(self, now: float) -> None:
-        self._push_pull_at = now + self._push_pull_wait_s()
-        self._view.forget_left(since_before=now - self._timings.left_kept_s)
-        if self._outbox.streams:
-            peer = self._rng.choice(list(self._outbox.streams))
-            self._outbox.stream(peer, self._whole_view(wants_reply=True))
-
-    def _push_pull_wait_s(self) -> float:
-        mean_s = self._timings.push_pull_for(self._view.live_count())
-        return mean_s * self._rng.uniform(0.5, 1.5)
 
     # What follows from a change.
 

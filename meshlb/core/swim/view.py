@@ -107,6 +107,11 @@ class View:
             if member.since < since_before:
                 del self._members[member.name]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every member that has not left is live, and was met where one was expected."""
+        return not self._unmet and not self.others(MemberState.DEAD)
+
     def ownership(self) -> Ownership:
         """The ownership view as it is now."""
         owners = sorted(m.name for m in self._members.values() if m.is_live and m.synced)

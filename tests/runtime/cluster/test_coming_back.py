@@ -2,7 +2,8 @@
 
 import time
 
-from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S
+from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S, with_lifetime
+from meshlb.model import MemberState
 from tests.runtime.cluster.kit import Node, cluster, key_of, proposal, until
 
 
@@ -30,3 +31,19 @@ async def test_what_was_deleted_while_a_member_was_away_stays_deleted() -> None:
             assert is_there == bool(number % 2)
         await until(lambda: nodes[0].sees_alive("a", "b", "c"))
         assert len(nodes[0].store.pins) == len(nodes[1].store.pins) == 10
+
+
+async def test_a_tombstone_is_kept_for_as_long_as_a_member_is_away() -> None:
+    async with cluster("a", "b", "c") as (nodes, _):
+        a, b, c = nodes
+        a.mesh.table.plant(proposal(key_of(1), "s1"))
+        assert a.mesh.unpin(key_of(1))
+        stone = a.store.pins[key_of(1)]
+        assert not a.mesh.fading(key_of(1), stone)
+        await c.stop()
+        await until(lambda: a.states()["c"] is MemberState.DEAD)
+        fading = with_lifetime(stone, expires_at=stone.expires_at - 3_000.0, ends_at=stone.ends_at)
+        for node in (a, b):
+            node.store.pins[key_of(1)] = fading
+        assert a.mesh.fading(key_of(1), fading)
+        await until(lambda: b.store.pins[key_of(1)].expires_at > fading.expires_at + 1.0)

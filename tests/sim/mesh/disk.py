@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from meshlb.core.sticky.lifetime import LINGER_S_MAX
+from meshlb.core.sticky.merge import TOMBSTONE_FADES_S
 from meshlb.core.sticky.pin import Pin
 from meshlb.model import SessionKey
 from meshlb.wire.messages import BackendOverride
@@ -70,8 +71,11 @@ class Store:
         return {**self._disk, **self._unwritten}
 
     def sweep(self, now: float) -> None:
-        """Forget what has been dead for long enough."""
+        """Forget what has been dead for long enough, but for tombstones that are needed still."""
         self.commit()
         for key, pin in list(self._disk.items()):
+            is_fading = pin.is_tombstone and pin.expires_at <= now + TOMBSTONE_FADES_S
+            if is_fading and self._process.fading(key, pin):
+                continue
             if pin.expires_at <= now - (0.0 if pin.is_tombstone else LINGER_S_MAX):
                 del self._disk[key]

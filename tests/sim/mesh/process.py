@@ -336,6 +336,10 @@ class Process:
         if self._rng.random() < 0.1:
             self.store.sweep(self.table_now())
 
+    def fading(self, key: SessionKey, stone: Pin) -> bool:
+        """As `Mesh.fading`."""
+        return not self.membership.is_whole and self.turns.prolong(key, stone)
+
     # Claims ------------------------------------------------------------------------------
 
     def claim(self, proposal: Proposal, answered: Callable[[Pin], None]) -> None:

@@ -29,6 +29,7 @@ class World:
         self.seed = seed
         self.now = 0.0
         self.steps = 0
+        self.steps_max = STEPS_MAX
         self.is_detailed = is_detailed
         self.lines: list[str] = []
         self._digest = hashlib.blake2b(digest_size=16)
@@ -50,7 +51,7 @@ class World:
         while heap and heap[0][0] <= until:
             self.now, _, call = heapq.heappop(heap)
             self.steps += 1
-            if self.steps > STEPS_MAX:
+            if self.steps > self.steps_max:
                 raise Storm
             call()
         self.now = until

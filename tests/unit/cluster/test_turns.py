@@ -6,12 +6,13 @@ from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.turns import Turns
 from meshlb.core.sticky.events import ViewChanged
 from meshlb.core.sticky.log import ReplicationLog
+from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.proposals import claim_from_proposal
 from meshlb.model import BootId, NodeName, SessionKey
-from meshlb.wire.messages import DeltaAck, Message, ViewMark
+from meshlb.wire.messages import Delta, DeltaAck, Message, ViewMark
 from tests.fakes.claims import ME, B, key_held_by
-from tests.fakes.pins import NOW, a_proposal
+from tests.fakes.pins import NOW, a_key, a_pin, a_proposal
 
 
 class World:
@@ -87,3 +88,21 @@ def test_a_pull_leaves_with_a_turn_of_its_own() -> None:
     world = World()
     world.turns.pull(B, is_synced=True)
     assert world.wakes == 1
+
+
+def test_a_tombstone_that_is_prolonged_is_told_to_all() -> None:
+    world = World()
+    stone = a_pin("", stamp_ms=round(NOW * 1_000), expires_at=NOW + 1.0)
+    world.pins[a_key()] = stone
+    assert world.turns.prolong(a_key(), stone)
+    assert world.wakes == 1
+    world.turns.take()
+    (delta,) = [message for message in world.sent if isinstance(message, Delta)]
+    assert delta.pins[0].expires_in_ms == TOMBSTONE_GRACE_S * 1_000
+    assert world.pins[a_key()].expires_at == NOW + TOMBSTONE_GRACE_S
+
+
+def test_a_tombstone_of_long_ago_is_not_prolonged() -> None:
+    world = World()
+    assert not world.turns.prolong(a_key(), a_pin("", stamp_ms=1_000, expires_at=NOW + 1.0))
+    assert world.pins == {}

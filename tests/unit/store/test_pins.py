@@ -10,6 +10,7 @@ import lmdb
 import pytest
 
 from meshlb.core.sticky.lifetime import LINGER_S_MAX
+from meshlb.core.sticky.merge import TOMBSTONE_FADES_S
 from meshlb.core.sticky.pin import Pin
 from meshlb.errors import StoreError
 from meshlb.model import SessionKey
@@ -174,6 +175,28 @@ def test_the_sweep_tells_of_each_record_that_it_removes_and_of_no_other(store: L
     assert told == {a_key(2): a_pin("", expires_at=NOW)}
     store.sweep(NOW + LINGER_S_MAX)
     assert set(told) == {a_key(1), a_key(2)}
+
+
+def test_the_sweep_tells_of_tombstones_that_fade_and_keeps_those_that_get_more_time(
+    store: LmdbPins,
+) -> None:
+    told: list[SessionKey] = []
+
+    def fading(key: SessionKey, stone: Pin) -> bool:
+        told.append(key)
+        if key == a_key(1):
+            store.put(key, a_pin("", expires_at=NOW + 2 * TOMBSTONE_FADES_S))
+        return key == a_key(1)
+
+    store.on_fading = fading
+    for number in (1, 2):
+        store.put(a_key(number), a_pin("", expires_at=NOW))
+    store.put(a_key(3), a_pin("", expires_at=NOW + TOMBSTONE_FADES_S))
+    store.put(a_key(4), a_pin("", expires_at=NOW + TOMBSTONE_FADES_S + 1.0))
+    store.put(a_key(5), a_pin(expires_at=NOW))
+    store.sweep(NOW)
+    assert told == [a_key(1), a_key(2), a_key(3)]
+    assert all_keys(store, limit=10) == [a_key(1), a_key(3), a_key(4), a_key(5)]
 
 
 def test_a_sweep_goes_on_where_it_stopped_and_begins_anew_at_the_end(store: LmdbPins) -> None:

@@ -1,4 +1,12 @@
-from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S, is_conflict, merge, same_pin, tombstone
+from meshlb.core.sticky.merge import (
+    TOMBSTONE_GRACE_S,
+    TOMBSTONE_HELD_S_MAX,
+    is_conflict,
+    merge,
+    prolonged,
+    same_pin,
+    tombstone,
+)
 from meshlb.model import NodeName
 from meshlb.wire.messages import Rank
 from tests.fakes.pins import NOW, a_pin
@@ -54,3 +62,13 @@ def test_a_tombstone_beats_its_pin_and_outlives_it_by_the_grace_period() -> None
     assert stone.is_tombstone
     assert stone.epoch == 5
     assert stone.expires_at == pin.expires_at + TOMBSTONE_GRACE_S
+
+
+def test_a_tombstone_is_prolonged_by_its_grace_until_it_is_too_old() -> None:
+    stone = a_pin("", stamp_ms=round(NOW * 1_000), expires_at=NOW + TOMBSTONE_GRACE_S)
+    latest = NOW + TOMBSTONE_HELD_S_MAX
+    longer = prolonged(stone, now=latest)
+    assert longer is not None
+    assert same_pin(longer, stone)
+    assert longer.expires_at == latest + TOMBSTONE_GRACE_S
+    assert prolonged(stone, now=latest + 1.0) is None

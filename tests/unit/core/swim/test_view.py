@@ -112,3 +112,14 @@ def test_members_that_left_are_forgotten_in_time_and_dead_ones_are_not():
     view.forget_left(since_before=0.1)
     assert view.get(NodeName("b")) is None
     assert view.get(NodeName("c"))
+
+
+def test_a_view_is_whole_while_nobody_is_dead_and_everybody_expected_was_met():
+    view = view_of(told("b"), told("c", LEFT), told("d", SUSPECT))
+    assert view.is_whole
+    view.expect([address_of("b"), address_of("e")])
+    assert not view.is_whole
+    view.meet(address_of("e"))
+    assert view.is_whole
+    view.apply(told("d", DEAD), 1.0)
+    assert not view.is_whole
