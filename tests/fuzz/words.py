@@ -24,6 +24,7 @@ from meshlb.wire.key_words import InstalledKey, KeyringState, KeyWord
 from meshlb.wire.limits import KEYRING_SECRETS_MAX
 from meshlb.wire.messages import BackendOverride, MemberUpdate
 from meshlb.wire.seal import key_id_of
+from tests.fakes.overrides import NoKeeper
 from tests.fakes.swim import address_of, member, told
 from tests.fuzz.reader import Reader
 
@@ -57,7 +58,7 @@ def secrets_of(heard: list[KeyringState]) -> object:
 
 
 def backends_of(heard: list[BackendOverride]) -> object:
-    overrides = Overrides(NodeName("a"))
+    overrides = Overrides(NodeName("a"), NoKeeper())
     for word in heard:
         overrides.hear(word)
     return {(word.pool, word.backend): word for word in overrides.all()}
