@@ -111,6 +111,7 @@ class Agent:
         self._sleeps_until = -math.inf
         self._dead: dict[NodeName, BootId] = {}
         """Members taken for dead, and which of their lives that was."""
+        self._suspects: frozenset[NodeName] = frozenset()
         self._dials: dict[NodeName, tuple[float, float]] = {}
         self._renewal = None if keys is None else Renewal(me.name, keys)
         self.reason = "starting"
@@ -210,6 +211,7 @@ class Agent:
             self._dead[member.name] = member.boot_id
         elif member.is_live and self._dead.pop(member.name, None) == member.boot_id:
             self._turns.returned(member.name)
+        self._doubt(member)
         if member.is_live:
             self._port.introduce(member.name, member.boot_id)
             self._ensure_link(member, self._now())
@@ -217,6 +219,14 @@ class Agent:
             self._dials.pop(member.name, None)
             self.broadcasts.gone(member.name)
             self.links.close(member.name, "gone")
+
+    def _doubt(self, member: Member) -> None:
+        """Let claims know whom not to wait for."""
+        others = self._suspects - {member.name}
+        suspects = others | {member.name} if member.state is MemberState.SUSPECT else others
+        if suspects != self._suspects:
+            self._suspects = suspects
+            self._turns.receive(pins.SuspectsChanged(suspects))
 
     def _ensure_link(self, member: Member, now: float) -> None:
         """Dial a live member that there is no link to; the lower of two names begins."""

@@ -5,7 +5,7 @@ it. Must not know how a home decides.
 
     asked ── a pin ─────────────────────────▶ done
       │ ╲─── FENCED, NOT_READY ── RETRY_S ──▶ asked
-      │ silence for PATIENCE_S
+      │ silence for PATIENCE_S, PATIENCE_DOUBTED_S
       ▼
     hedged ─ a pin ─────────────────────────▶ done
       │ silence for REPEAT_S ───────────────▶ asked
@@ -18,6 +18,7 @@ Spec: protocol/spec/pins.md, "Claims".
 
 import dataclasses
 import enum
+from collections.abc import Collection
 
 from meshlb.core.sticky.alarms import Alarms
 from meshlb.core.sticky.events import ClaimDone, Effect, Send
@@ -176,11 +177,12 @@ class Claimer:
             if self._standing.holders(attempt.proposal.key)[0] != attempt.home:
                 self._ask(attempt, now, out)
 
-    def peer_lost(self, peer: NodeName, now: float) -> None:
-        """Do not wait long for the answers of `peer`."""
+    def doubt(self, peers: Collection[NodeName], now: float) -> None:
+        """Do not wait long for the answers of `peers`."""
         for key, attempt in self._attempts.items():
-            if attempt.home == peer and attempt.step is _Step.HEDGE:
-                self._alarms.hasten(key, now + self._standing.patience_s(peer))
+            home = attempt.home
+            if home is not None and home in peers and attempt.step is _Step.HEDGE:
+                self._alarms.hasten(key, now + self._standing.patience_s(home))
 
     def peer_fed(self, peer: NodeName, now: float, out: list[Effect]) -> None:
         """What went to `peer` on an earlier stream may be lost: ask again."""

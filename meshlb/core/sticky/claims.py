@@ -26,6 +26,7 @@ from meshlb.core.sticky.events import (
     PeerWord,
     Send,
     Stored,
+    SuspectsChanged,
     ViewChanged,
 )
 from meshlb.core.sticky.fallback import Fallback
@@ -95,6 +96,9 @@ class ClaimMachine:
             self._claimer.start(event.token, event.proposal, now, out)
         elif isinstance(event, ViewChanged):
             self._enter(event, now, out)
+        elif isinstance(event, SuspectsChanged):
+            self._standing.suspects = event.suspects
+            self._claimer.doubt(event.suspects, now)
         else:
             self._note_stream(event, now, out)
         return self._delivered(out, now)
@@ -223,4 +227,4 @@ class ClaimMachine:
         else:
             self._standing.lost.add(peer)
             self._home.peer_lost(peer, now)
-            self._claimer.peer_lost(peer, now)
+            self._claimer.doubt((peer,), now)

@@ -82,7 +82,16 @@ class PeerLost:
     peer: NodeName
 
 
-Event = ClaimStarted | PeerMessage | ViewChanged | PeerConnected | PeerFed | PeerLost
+@dataclass(frozen=True, slots=True)
+class SuspectsChanged:
+    """These members may be dead, and no others: nobody waits for them for long."""
+
+    suspects: frozenset[NodeName]
+
+
+Event = (
+    ClaimStarted | PeerMessage | ViewChanged | PeerConnected | PeerFed | PeerLost | SuspectsChanged
+)
 
 
 @dataclass(frozen=True, slots=True)

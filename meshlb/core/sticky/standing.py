@@ -15,8 +15,9 @@ from meshlb.wire.messages import Rank
 PATIENCE_S = 0.1
 """How long a peer may be silent before the claim goes on without it."""
 
-PATIENCE_LOST_S = 0.02
-"""The same for a peer without a stream: time enough for a stream that is just being replaced."""
+PATIENCE_DOUBTED_S = 0.02
+"""The same for a peer without a stream, time enough for one that is just being replaced; and for
+a suspected one, time enough for an answer if the suspicion is wrong."""
 
 RETRY_S = 0.02
 """When to ask again who has answered FENCED or NOT_READY: views need a moment to agree."""
@@ -53,6 +54,8 @@ class Standing:
     quorate: bool = False
     lost: set[NodeName] = field(default_factory=set)
     """Owners whose stream is down."""
+    suspects: frozenset[NodeName] = frozenset()
+    """Members that may be dead."""
     last_request: int = 0
 
     @property
@@ -66,7 +69,8 @@ class Standing:
 
     def patience_s(self, peer: NodeName) -> float:
         """How long to wait for a word of `peer`."""
-        return PATIENCE_LOST_S if peer in self.lost else PATIENCE_S
+        is_doubted = peer in self.lost or peer in self.suspects
+        return PATIENCE_DOUBTED_S if is_doubted else PATIENCE_S
 
     def next_request(self) -> int:
         """A number that this node has not used for a request since it started."""

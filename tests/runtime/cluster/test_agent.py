@@ -2,13 +2,15 @@
 
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 import trio
 from structlog.testing import capture_logs
 
 from meshlb.cluster.agent import Agent
-from meshlb.model import Address, MemberState
+from meshlb.core.swim.events import StreamReceived
+from meshlb.model import Address, MemberState, NodeName
 from tests.runtime.cluster.kit import Node, cluster, until
 
 
@@ -73,6 +75,18 @@ async def test_a_lost_link_to_a_live_member_is_dialled_again() -> None:
                 link.close("broken")
         await until(lambda: all(len(agent_of(node).links.all()) == 2 for node in nodes))
         assert all(node.sees_alive("a", "b", "c") for node in nodes)
+
+
+async def test_claims_know_whom_the_cluster_suspects_until_the_suspect_has_refuted() -> None:
+    async with cluster("a", "b", "c") as (nodes, _):
+        agent = agent_of(nodes[0])
+        doubted = agent._turns.claims._standing
+        (b,) = [member for member in nodes[0].mesh.members() if member.name == "b"]
+        told = replace(b.update(), state=MemberState.SUSPECT, reporter=NodeName("c"))
+        agent._receive(StreamReceived(NodeName("c"), (told,)))
+        assert doubted.suspects == {"b"}
+        await until(lambda: not doubted.suspects)
+        assert nodes[0].sees_alive("a", "b", "c")
 
 
 async def test_a_crashed_seed_is_found_again_when_it_is_back() -> None:

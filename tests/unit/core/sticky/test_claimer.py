@@ -2,10 +2,17 @@ import pytest
 
 from meshlb.core.sticky import claimer as claimer_module
 from meshlb.core.sticky.claimer import CLAIM_TIMEOUT_S, REPEAT_S
-from meshlb.core.sticky.events import ClaimDone, Effect, PeerConnected, PeerFed, PeerLost
+from meshlb.core.sticky.events import (
+    ClaimDone,
+    Effect,
+    PeerConnected,
+    PeerFed,
+    PeerLost,
+    SuspectsChanged,
+)
 from meshlb.core.sticky.fallback import SETTLE_EVERY_S, SETTLE_FOR_OTHERS_LOOKS
 from meshlb.core.sticky.pin import ClaimOutcome, Pin, record_from_pin
-from meshlb.core.sticky.standing import PATIENCE_LOST_S, PATIENCE_S, RETRY_S
+from meshlb.core.sticky.standing import PATIENCE_DOUBTED_S, PATIENCE_S, RETRY_S
 from meshlb.model import BootId, NodeName
 from meshlb.wire.messages import Claim, ClaimAnswer, Delta, Rank, Verdict
 from tests.fakes.claims import (
@@ -90,13 +97,28 @@ def test_who_is_no_holder_or_not_ready_is_asked_again_soon(stage: Stage, verdict
 def test_a_home_without_a_stream_is_hedged_soon(stage: Stage) -> None:
     stage.tell(PeerLost(B))
     stage.start(PROPOSAL)
-    assert claims(stage.wait(PATIENCE_LOST_S)) == [(C, True)]
+    assert claims(stage.wait(PATIENCE_DOUBTED_S)) == [(C, True)]
 
 
 def test_a_home_that_is_lost_while_it_is_asked_is_hedged_soon(stage: Stage) -> None:
     stage.start(PROPOSAL)
     stage.tell(PeerLost(B))
-    assert claims(stage.wait(PATIENCE_LOST_S)) == [(C, True)]
+    assert claims(stage.wait(PATIENCE_DOUBTED_S)) == [(C, True)]
+
+
+def test_a_suspected_home_is_hedged_soon_and_one_that_has_refuted_is_not(stage: Stage) -> None:
+    stage.tell(SuspectsChanged(frozenset({B})))
+    stage.start(PROPOSAL)
+    assert claims(stage.wait(PATIENCE_DOUBTED_S)) == [(C, True)]
+    stage.tell(SuspectsChanged(frozenset()))
+    stage.start(a_proposal(key_held_by(B, C, nth=1), "s1"))
+    assert claims(stage.wait(PATIENCE_DOUBTED_S)) == []
+
+
+def test_a_home_that_is_suspected_while_it_is_asked_is_hedged_soon(stage: Stage) -> None:
+    stage.start(PROPOSAL)
+    stage.tell(SuspectsChanged(frozenset({B})))
+    assert claims(stage.wait(PATIENCE_DOUBTED_S)) == [(C, True)]
 
 
 def test_a_home_with_a_new_stream_is_asked_again(stage: Stage) -> None:

@@ -6,7 +6,7 @@ from meshlb.core.sticky import home as home_module
 from meshlb.core.sticky.events import Effect, PeerConnected, PeerFed, PeerLost
 from meshlb.core.sticky.home import MAKING_TIMEOUT_S
 from meshlb.core.sticky.pin import ClaimOutcome, Pin, record_from_pin
-from meshlb.core.sticky.standing import PATIENCE_LOST_S, RETRY_S
+from meshlb.core.sticky.standing import PATIENCE_DOUBTED_S, RETRY_S
 from meshlb.model import BootId, NodeName
 from meshlb.wire.messages import (
     ClaimAnswer,
@@ -272,7 +272,7 @@ def test_a_linked_backup_is_waited_for_and_one_without_a_stream_is_not(stage: St
     stage.claimed_by(C, PROPOSAL)
     assert answers(stage.wait(MAKING_TIMEOUT_S / 2)) == []
     stage.tell(PeerLost(B))
-    effects = stage.wait(PATIENCE_LOST_S)
+    effects = stage.wait(PATIENCE_DOUBTED_S)
     assert answers(effects) == [(C, Verdict.DONE, "s1")]
     assert announced(effects) == [(KEY, "s1", Rank.PROVISIONAL)]
 
@@ -280,14 +280,14 @@ def test_a_linked_backup_is_waited_for_and_one_without_a_stream_is_not(stage: St
 def test_the_late_word_of_the_backup_makes_the_provisional_pin_an_agreed_one(stage: Stage) -> None:
     asked = stage.claimed_by(C, PROPOSAL)
     stage.tell(PeerLost(B))
-    stage.wait(PATIENCE_LOST_S)
+    stage.wait(PATIENCE_DOUBTED_S)
     assert announced(backup_says(stage, asked, Verdict.DONE)) == [(KEY, "s1", Rank.QUORATE)]
 
 
 def test_all_claimers_of_a_key_get_the_same_word_without_agreement(stage: Stage) -> None:
     stage.claimed_by(C, PROPOSAL)
     stage.tell(PeerLost(B))
-    stage.wait(PATIENCE_LOST_S)
+    stage.wait(PATIENCE_DOUBTED_S)
     effects = stage.claimed_by(C, a_proposal(KEY, "s2"), request=10)
     assert answers(effects) == [(C, Verdict.EXISTS, "s1")]
 
@@ -303,7 +303,7 @@ def test_a_hedged_claim_is_served_by_the_backup_once_the_home_has_no_stream(stag
     key = key_held_by(B, ME)
     assert stage.claimed_by(C, a_proposal(key, "s1"), is_hedged=True) == []
     stage.tell(PeerLost(B))
-    effects = stage.wait(PATIENCE_LOST_S)
+    effects = stage.wait(PATIENCE_DOUBTED_S)
     assert answers(effects) == [(C, Verdict.DONE, "s1")]
     assert announced(effects) == [(key, "s1", Rank.PROVISIONAL)]
     later = stage.claimed_by(C, a_proposal(key, "s2"), request=10, is_hedged=True)
