@@ -1,14 +1,19 @@
-"""What the documents promise names tests; the tests are there."""
+"""What the documents promise names tests, and the tests are there; what they list is all there is."""
 
 import ast
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 TESTS = Path(__file__).parent
 DOCS = TESTS.parent / "docs"
+PROTOCOL = TESTS.parent / "protocol"
 NAMED = re.compile(r"`((?:\w+/)*test_\w+\.py)::(\w+)`")
+RULE = re.compile(r"^- \*\*([A-Z]\d+)\*\* ", re.MULTILINE)
 
 
 def functions_of(path: Path) -> set[str]:
@@ -18,13 +23,74 @@ def functions_of(path: Path) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, functions)}
 
 
+def is_there(file: str, test: str) -> bool:
+    return (TESTS / file).is_file() and test in functions_of(TESTS / file)
+
+
 @pytest.mark.parametrize("name", ["security.md"])
 def test_every_test_that_a_document_names_exists(name: str) -> None:
-    named = NAMED.findall((DOCS / name).read_text(encoding="utf-8"))
+    named = set(NAMED.findall((DOCS / name).read_text(encoding="utf-8")))
     assert len(named) > 10
+    missing = sorted(f"{file}::{test}" for file, test in named if not is_there(file, test))
+    assert missing == []
+
+
+# The protocol ------------------------------------------------------------------------------
+
+
+def rules() -> list[str]:
+    """All rules of the specification, as scenarios cite them: the file and the number."""
+    return [
+        f"{path.stem} {number}"
+        for path in sorted((PROTOCOL / "spec").glob("*.md"))
+        for number in RULE.findall(path.read_text(encoding="utf-8"))
+    ]
+
+
+def shown() -> set[str]:
+    """The rules that scenarios cite."""
+
+    def cited(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from value.get("shows", ())
+            for inner in value.values():
+                yield from cited(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from cited(inner)
+
+    files = (PROTOCOL / "scenarios").glob("*.toml")
+    return {rule for file in files for rule in cited(tomllib.loads(file.read_text("utf-8")))}
+
+
+def held() -> dict[str, list[str]]:
+    """The rules that `coverage.toml` names tests for."""
+    index = tomllib.loads((PROTOCOL / "coverage.toml").read_text(encoding="utf-8"))
+    return {
+        f"{file} {number}": tests
+        for file, numbers in index.items()
+        for number, tests in numbers.items()
+    }
+
+
+def test_no_two_rules_of_a_specification_have_one_number() -> None:
+    assert len(rules()) == len(set(rules())) > 100
+
+
+def test_every_rule_is_shown_by_a_scenario_or_held_by_a_named_test() -> None:
+    bare = [rule for rule in rules() if rule not in shown() and rule not in held()]
+    assert bare == [], "cite them in protocol/scenarios, or name a test in protocol/coverage.toml"
+
+
+def test_whatever_is_shown_or_held_is_a_rule() -> None:
+    assert sorted((shown() | held().keys()) - set(rules())) == []
+
+
+def test_every_test_that_the_index_of_rules_names_exists() -> None:
     missing = [
-        f"{file}::{test}"
-        for file, test in named
-        if not (TESTS / file).is_file() or test not in functions_of(TESTS / file)
+        f"{rule}: {test}"
+        for rule, tests in held().items()
+        for test in tests
+        if not is_there(*test.split("::"))
     ]
     assert missing == []
