@@ -1,4 +1,4 @@
-"""What the documents promise names tests, and the tests are there; what they list is all there is."""
+"""The tests that documents name are there, and what documents list is all that there is."""
 
 import ast
 import re
