@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -22,20 +22,17 @@ KEY = key_of("0080")
 Told = list[Fields]
 
 
-class Member:
+class Member(Protocol):
     """Either implementation, as a scenario sees it."""
 
-    def receive(self, told: PinRecord, now_ms: int) -> None:
-        raise NotImplementedError("by each implementation")
+    def receive(self, told: PinRecord, now_ms: int) -> None: ...
 
-    def unpin(self, by: str, now_ms: int) -> None:
-        raise NotImplementedError("by each implementation")
+    def unpin(self, by: str, now_ms: int) -> None: ...
 
-    def seen(self, now_ms: int) -> Fields:
-        raise NotImplementedError("by each implementation")
+    def seen(self, now_ms: int) -> Fields: ...
 
 
-class Meshlb(Member):
+class Meshlb:
     def __init__(self) -> None:
         self._store = DictStore()
 
@@ -65,7 +62,7 @@ class Meshlb(Member):
         return seen
 
 
-class Witness(Member):
+class Witness:
     def __init__(self) -> None:
         self._table = reference.Table()
 
