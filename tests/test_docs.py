@@ -1,6 +1,8 @@
 """The tests that documents name are there, and what documents list is all that there is."""
 
 import ast
+import functools
+import importlib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,9 +15,11 @@ TESTS = Path(__file__).parent
 DOCS = TESTS.parent / "docs"
 PROTOCOL = TESTS.parent / "protocol"
 NAMED = re.compile(r"`((?:\w+/)*test_\w+\.py)::(\w+)`")
+TIME = re.compile(r"^\| ([\d.]+) \| .* \| `([\w.]+)` \|$", re.MULTILINE)
 RULE = re.compile(r"^- \*\*([A-Z]\d+)\*\* ", re.MULTILINE)
 
 
+@functools.cache
 def functions_of(path: Path) -> set[str]:
     """The names of all functions of a file, also those in classes."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -27,12 +31,28 @@ def is_there(file: str, test: str) -> bool:
     return (TESTS / file).is_file() and test in functions_of(TESTS / file)
 
 
-@pytest.mark.parametrize("name", ["security.md"])
+@pytest.mark.parametrize("name", ["guarantees.md", "security.md"])
 def test_every_test_that_a_document_names_exists(name: str) -> None:
     named = set(NAMED.findall((DOCS / name).read_text(encoding="utf-8")))
     assert len(named) > 10
     missing = sorted(f"{file}::{test}" for file, test in named if not is_there(file, test))
     assert missing == []
+
+
+def constant(path: str) -> float:
+    """The number that a dotted path below `meshlb` leads to."""
+    value: Any = importlib.import_module("meshlb")
+    for name in path.split("."):
+        if not hasattr(value, name):
+            importlib.import_module(f"{value.__name__}.{name}")
+        value = getattr(value, name)
+    return float(value)
+
+
+def test_the_times_of_the_guarantees_are_those_of_the_code() -> None:
+    times = TIME.findall((DOCS / "guarantees.md").read_text(encoding="utf-8"))
+    assert len(times) > 10
+    assert [(said, path) for said, path in times if float(said) != constant(path)] == []
 
 
 # The protocol ------------------------------------------------------------------------------
