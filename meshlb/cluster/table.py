@@ -4,8 +4,10 @@ Owns the strict mode; else it only joins the replica, the claim machine and repl
 verbs of `StickTable`. Must not know streams or members.
 
 With `mode = "strict"` nothing that is not agreed on begins or moves a session: a claim is refused
-where this node is with a minority, or ends in a provisional pin because home and backup stay
-silent; such a pin is not followed either, until it is agreed on.
+where this node is with a minority, or ends in a pin that is not agreed on because home and backup
+stay silent or are with a minority themselves; a provisional pin is not followed either, until it
+is agreed on. Minted keys are claimed like any other: before it is noticed that the others are gone,
+nobody else could say no.
 
 Spec: protocol/spec/pins.md.
 """
@@ -36,36 +38,32 @@ class MemberTable:
         self._turns = agent.turns
         self._replica = agent.turns.claims.replica
         self._now = clock.now
-        self._is_strict = is_strict
+        self.is_strict = is_strict
         self._is_quorate = is_quorate
 
     def look_up(self, key: SessionKey, now: float) -> Pin | None:
         """The pin of `key` in the local replica that lives at `now`."""
         pin = self._replica.look_up(key, now)
-        if self._is_strict and pin is not None and pin.rank is Rank.PROVISIONAL:
+        if self.is_strict and pin is not None and pin.rank is Rank.PROVISIONAL:
             return None
         return pin
 
     async def claim(self, proposal: Proposal) -> Pin:
         """Agrees with the cluster on one pin for the proposal's key."""
-        self._check_quorum()
+        if self.is_strict and not self._is_quorate():
+            raise self._refused("this node is with a minority of the cluster")
         pin = await self._agent.claim(proposal)
-        if self._is_strict and pin.rank is Rank.PROVISIONAL:
+        if self.is_strict and pin.rank is not Rank.QUORATE:
             raise self._refused("the cluster did not agree on a backend in time")
         return pin
 
     def plant(self, proposal: Proposal, *, epoch: int | None = None) -> Pin:
         """Pins a key that no other node can be claiming, and replicates it at once."""
-        if epoch is None:
-            self._check_quorum()
+        assert epoch is not None or not self.is_strict
         pin, is_new = self._replica.plant(proposal, epoch=epoch or 0, now=self._now())
         if is_new:
             self._turns.stored(proposal.key, pin)
         return pin
-
-    def _check_quorum(self) -> None:
-        if self._is_strict and not self._is_quorate():
-            raise self._refused("this node is with a minority of the cluster")
 
     def _refused(self, reason: str) -> NoQuorumError:
         self._agent.counters.sessions_refused += 1

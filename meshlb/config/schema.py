@@ -119,7 +119,8 @@ class ClusterSettings(Table):
     mode: Annotated[Literal["available", "strict"], Choice(("available", "strict"))] = "available"
     """What the smaller part of a split cluster does with new sessions. `"available"`: pins them
     for the time being; after the heal the greater part's pins win. `"strict"`: refuses them with
-    503."""
+    503. Nor does a session begin anywhere then before two nodes have agreed on it, which costs the
+    first request of a client a round trip between them."""
 
     profile: Annotated[Literal["lan", "wan", "local"], Choice(("lan", "wan", "local"))] = "lan"
     """The set of timings: `"local"` for one machine, `"lan"` for one site, `"wan"` for several.

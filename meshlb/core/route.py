@@ -18,7 +18,6 @@ from meshlb.core.sticky.cookie import CookieSealer, LbCookie
 from meshlb.core.sticky.extract import KeyRule, extract, hash_key
 from meshlb.core.sticky.pin import NO_BACKEND, Pin, Proposal
 from meshlb.core.sticky.table import StickTable
-from meshlb.errors import NoQuorumError
 from meshlb.model import SESSION_KEY_BYTES, BackendName, KeySource, PoolName, SessionKey
 
 COOKIE_REFRESH_FRACTION = 0.25
@@ -58,7 +57,6 @@ class Decision(Generic[B]):
         proposal: what to claim first; None: no claim is due.
         cookie: the value of a load-balancer cookie to set with the response; None: set none.
         minted: the pin was made just now, without a claim.
-        refusal: why there is no backend, where it is not for want of one; else empty.
         made_at: when the session began, as the client's cookie says; None: with this request.
     """
 
@@ -69,7 +67,6 @@ class Decision(Generic[B]):
     proposal: Proposal | None = None
     cookie: bytes | None = None
     minted: bool = False
-    refusal: str = ""
     made_at: float | None = None
 
 
@@ -238,15 +235,17 @@ class Router(Generic[B]):
         return Decision(None, rule, key, None, proposal)
 
     def _mint(self, rule: KeyRule, now: float) -> Decision[B]:
-        """A client without a usable cookie: its key is new, so nobody can race for it."""
+        """A client without a usable cookie: its key is new, so nobody can race for it.
+
+        It is claimed all the same where a session must not begin without agreement.
+        """
+        key = SessionKey(self._draw(SESSION_KEY_BYTES))
+        if self._table.is_strict:
+            return self._claim(rule, key)
         chosen = self._choose(b"")
         if chosen is None:
             return Decision(None, rule)
-        key = SessionKey(self._draw(SESSION_KEY_BYTES))
-        try:
-            pin = self._table.plant(self._propose(rule, key, chosen))
-        except NoQuorumError as error:
-            return Decision(None, rule, refusal=str(error))
+        pin = self._table.plant(self._propose(rule, key, chosen))
         decision = Decision(chosen, rule, key, pin, minted=True)
         self._set_cookie(decision, now)
         return decision

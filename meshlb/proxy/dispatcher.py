@@ -94,7 +94,7 @@ class Dispatcher:
                 self._router.redirect(decision, failed)
         if failed:
             raise next(reversed(failed.values()))
-        raise UpstreamError(503, decision.refusal or "no backend is available")
+        raise UpstreamError(503, "no backend is available")
 
     async def _claim(
         self, decision: Decision[Backend], failed: Mapping[BackendName, UpstreamError]

@@ -19,8 +19,16 @@ class StickTable(Protocol):
     With `mode = "available"` no method raises because the cluster is slow, split or absent:
     stickiness then weakens (a provisional pin), and the client is served. With `mode = "strict"`
     a node that the majority cannot hear, or does not answer in time, begins no session and moves
-    none: `claim` and the `plant` of a minted key raise `NoQuorumError`. Existing pins go on.
+    none: `claim` raises `NoQuorumError`, and whoever mints a key claims it. Agreed pins go on.
     """
+
+    @property
+    def is_strict(self) -> bool:
+        """True where a session begins only once home and backup agree: nothing is planted then.
+
+        But what a client brings back.
+        """
+        ...
 
     def look_up(self, key: SessionKey, now: float) -> Pin | None:
         """The pin of `key` that lives at table time `now`: no tombstone, nothing expired.

@@ -48,6 +48,10 @@ class DictTable:
         self.refuses = False
         """As in strict mode, while this node is with a minority."""
 
+    @property
+    def is_strict(self) -> bool:
+        return self.refuses
+
     def look_up(self, key: SessionKey, now: float) -> Pin | None:
         pin = self.pins.get(key)
         return pin if pin is not None and pin.is_live(now) else None
@@ -65,8 +69,7 @@ class DictTable:
         return pin
 
     def plant(self, proposal: Proposal, *, epoch: int | None = None) -> Pin:
-        if self.refuses and epoch is None:
-            raise NoQuorumError("this node is with a minority of the cluster")
+        assert epoch is not None or not self.is_strict
         self.planted.append(proposal)
         return self.pins.setdefault(proposal.key, self.pin(proposal, epoch or 0))
 

@@ -37,6 +37,7 @@ class Table:
     def __init__(self) -> None:
         self.pins: dict[SessionKey, Pin] = {}
         self.touched: list[SessionKey] = []
+        self.is_strict = False
 
     def look_up(self, key: SessionKey, now: float) -> Pin | None:
         pin = self.pins.get(key)
@@ -113,6 +114,28 @@ def test_without_rules_a_request_is_balanced_and_nothing_is_kept():
     assert [name(d) for d in decisions] == ["s1", "s2", "s3", "s1"]
     assert all((d.rule, d.key, d.pin, d.proposal, d.cookie) == (None,) * 5 for d in decisions)
     assert world.table.pins == {}
+
+
+def test_in_strict_mode_a_minted_key_is_claimed_and_gets_its_cookie_once_it_is_agreed_on():
+    world = World(COOKIE)
+    world.table.is_strict = True
+    decision = world.ask()
+    assert (decision.backend, decision.cookie, decision.minted) == (None, None, False)
+    assert world.table.pins == {}
+    assert decision.proposal.backend == "s1"
+    world.settled(decision, pin_of("s2"))
+    assert name(decision) == "s2"
+    opened = world.sealer.open(decision.cookie)
+    assert (opened.key, opened.backend, opened.made_at) == (decision.key, "s2", NOW)
+
+
+def test_in_strict_mode_what_a_client_brings_back_is_followed_without_a_claim():
+    world = World(COOKIE)
+    first = world.ask()
+    world.table.is_strict = True
+    world.table.pins.clear()
+    again = world.ask(cookie_field(first))
+    assert (again.proposal, name(again)) == (None, "s1")
 
 
 def test_a_client_without_a_cookie_is_pinned_at_once_without_a_claim():
