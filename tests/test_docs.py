@@ -1,6 +1,7 @@
 """The tests that documents name are there, and what documents list is all that there is."""
 
 import ast
+import dataclasses
 import functools
 import importlib
 import re
@@ -9,7 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from starlette.routing import Route
+
+from meshlb.admin import view
+from meshlb.admin.api import build_app
+from meshlb.admin.metrics import Meters, NodeMetrics
+from meshlb.cli import main
+from tests.fakes.node import FakeNode
 
 TESTS = Path(__file__).parent
 DOCS = TESTS.parent / "docs"
@@ -114,3 +123,59 @@ def test_every_test_that_the_index_of_rules_names_exists() -> None:
         if not is_there(*test.split("::"))
     ]
     assert missing == []
+
+
+# Steering ----------------------------------------------------------------------------------
+
+STEERING = (DOCS / "steering.md").read_text(encoding="utf-8")
+
+
+def commands(group: click.Group, before: str = "meshlb") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{before} {name}")
+        else:
+            yield f"{before} {name}", command
+
+
+def test_the_page_on_steering_has_every_command_and_option_and_no_other() -> None:
+    rows = dict(re.findall(r"^\| `(meshlb [a-z]+(?: [a-z]+)?)[^`]*` \| (.*) \|$", STEERING, re.M))
+    known = dict(commands(main))
+    assert rows.keys() == known.keys()
+    of_all = {"--admin", "--token-file", "--json"}
+    for name, command in known.items():
+        options = {
+            option
+            for parameter in command.params
+            if isinstance(parameter, click.Option)
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        assert set(re.findall(r"`(--[a-z-]+)`", rows[name])) == options - of_all, name
+
+
+def test_the_page_on_steering_has_every_path_of_the_admin_api_and_no_other() -> None:
+    rows = set(re.findall(r"^\| ([A-Z]+) \| `(/[^`]*)` \|", STEERING, re.MULTILINE))
+    routes = {
+        (method, route.path)
+        for route in build_app(FakeNode()).routes
+        if isinstance(route, Route)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert rows == routes
+
+
+def test_the_page_on_steering_has_every_field_of_every_answer() -> None:
+    shapes = [
+        shape
+        for shape in vars(view).values()
+        if dataclasses.is_dataclass(shape) and shape.__module__ == view.__name__
+    ]
+    fields = {field.name for shape in shapes for field in dataclasses.fields(shape)}
+    assert len(fields) > 40
+    words = set(re.findall(r"`(\w+)`", STEERING))
+    assert sorted(fields - words) == []
+
+
+def test_the_page_on_steering_has_every_metric_and_no_other() -> None:
+    rows = dict(re.findall(r"^\| `(meshlb_\w+)` \| (\w+) \|", STEERING, re.MULTILINE))
+    assert rows == {family.name: family.type for family in NodeMetrics(Meters).collect()}
