@@ -179,3 +179,34 @@ def test_the_page_on_steering_has_every_field_of_every_answer() -> None:
 def test_the_page_on_steering_has_every_metric_and_no_other() -> None:
     rows = dict(re.findall(r"^\| `(meshlb_\w+)` \| (\w+) \|", STEERING, re.MULTILINE))
     assert rows == {family.name: family.type for family in NodeMetrics(Meters).collect()}
+
+
+# Links -------------------------------------------------------------------------------------
+
+PAGES = sorted(
+    page.relative_to(TESTS.parent)
+    for folder in (".", "docs", "docs/adr", "docker", "protocol", "protocol/*")
+    for page in TESTS.parent.glob(f"{folder}/*.md")
+)
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+@functools.cache
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    words = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {word.replace(" ", "-") for word in words}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    path = TESTS.parent / page
+    lost = []
+    for target, anchor in LINK.findall(path.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        to = path.parent / target if target else path
+        if not to.exists() or (anchor and anchor not in anchors(to)):
+            lost.append(f"{target}#{anchor}")
+    assert lost == []
