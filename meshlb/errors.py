@@ -2,7 +2,8 @@
 
 MeshlbError
 ├── ConfigError          the operator's configuration file or command line
-├── StoreError           the disk, or a damaged store
+├── StoreError           the disk, or what is on it
+│   └── UnusableStoreError   a damaged store, or another cluster's
 ├── KeyOrderError        the operator's order about the cluster's secrets  (has a code)
 ├── NoQuorumError        the cluster: this node is with a minority, and must not decide alone
 ├── ListenError          an address that cannot be bound
@@ -29,6 +30,10 @@ class ConfigError(MeshlbError):
 
 class StoreError(MeshlbError):
     """The store cannot be opened or written; nothing was changed."""
+
+
+class UnusableStoreError(StoreError):
+    """The store on the disk must not be used; it is as it was. A node may start without it."""
 
 
 class KeyOrderError(MeshlbError):

@@ -25,7 +25,7 @@ from meshlb.core.keyring import first_hash_key
 from meshlb.errors import StoreError
 from meshlb.node_view import LiveNode
 from meshlb.proxy.plane import DataPlane
-from meshlb.store import LmdbPins
+from meshlb.store import LmdbPins, Owner, open_pins
 from meshlb.store.secret import own_secret
 from meshlb.wire.messages import BackendOverride
 
@@ -60,7 +60,11 @@ async def run(settings: Settings, *, ready: Callable[[LiveNode], None] | None = 
         StoreError: the store cannot be opened.
     """
     _raise_descriptor_limit()
-    store = LmdbPins(settings.node.data_dir)
+    store = open_pins(
+        settings.node.data_dir,
+        Owner(settings.cluster.name if settings.cluster is not None else "", settings.node.name),
+        on_unusable=settings.node.on_unusable_store,
+    )
     try:
         node = Node(settings, store)
         await node.run(ready)

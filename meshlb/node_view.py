@@ -28,6 +28,7 @@ from meshlb.admin.view import (
     PoolView,
     ReceiptView,
     StatusView,
+    StoreView,
     SyncView,
     unknown_backend,
     unknown_pool,
@@ -93,6 +94,12 @@ class LiveNode:
             quorate=self._mesh.is_quorate,
             listeners={name: str(address) for name, address in self._plane.addresses.items()},
             sync=self._sync(),
+            store=StoreView(
+                written=self._store.degraded is None,
+                reason=self._store.degraded or "",
+                waiting=self._store.unwritten,
+                forgotten=self._store.forgotten,
+            ),
         )
 
     def ready(self) -> tuple[bool, str]:
@@ -259,6 +266,9 @@ class LiveNode:
             sync_differing={peer: known.differing_keys for peer, known in sync.items()},
             sync_age_s={peer: known.age_s for peer, known in sync.items()},
             keys_repaired=mesh.keys_repaired,
+            store_written=self._store.degraded is None,
+            store_waiting=self._store.unwritten,
+            store_forgotten=self._store.forgotten,
             heals=self._mesh.heals().count,
             pins_moved_by_heals=self._mesh.heals().moved,
             sessions_refused=mesh.sessions_refused,

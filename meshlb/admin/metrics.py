@@ -51,6 +51,9 @@ class Meters:
     pins_moved_by_heals: int = 0
     sessions_refused: int = 0
     """By strict mode."""
+    store_written: bool = True
+    store_waiting: int = 0
+    store_forgotten: int = 0
     malformed_requests: int = 0
     """Requests answered 400 or 431 because of their syntax."""
 
@@ -161,6 +164,24 @@ def _of_the_repair(meters: Meters) -> Iterator[Metric]:
         "How long ago this node's table and a peer's were last compared.",
         ("peer",),
         _by_one(meters.sync_age_s, ()),
+    )
+    yield _gauge(
+        "meshlb_store_written",
+        "1 while the stick table is written to the disk, 0 while it is in memory alone.",
+        (),
+        [((), int(meters.store_written))],
+    )
+    yield _gauge(
+        "meshlb_store_waiting_pins",
+        "Records that are in memory alone, because they could not be written yet.",
+        (),
+        [((), meters.store_waiting)],
+    )
+    yield _counter(
+        "meshlb_store_forgotten_pins",
+        "Records dropped because they could not be written and too many waited.",
+        (),
+        [((), meters.store_forgotten)],
     )
     yield _counter("meshlb_heals", "Partitions that have ended.", (), [((), meters.heals)])
     yield _counter(

@@ -84,6 +84,19 @@ class HealView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreView:
+    """Whether the stick table reaches the disk."""
+
+    written: bool = True
+    reason: str = ""
+    """Why it is not written; empty where it is."""
+    waiting: int = 0
+    """Records that are in memory alone; lost if the node stops."""
+    forgotten: int = 0
+    """Records dropped since the start because too many waited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
     """This node at a glance."""
 
@@ -105,6 +118,7 @@ class StatusView:
     """The address that each listener is bound to."""
     sync: Mapping[str, SyncView] = field(default_factory=dict)
     """By peer; one that this node has no stream to, or was never compared with, is missing."""
+    store: StoreView = StoreView()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """The commands that look at a node: status, members, pools, pins, explain, heals."""
 
+from typing import Any
+
 import click
 
 from meshlb.cli import show
@@ -25,10 +27,18 @@ def status(client: AdminClient, as_json: bool) -> None:
             "pins": f"{answer['pins']:,}",
             "stick table": show.table_of(answer),
             **({} if answer["quorate"] else {"majority": "no: this node is with a minority"}),
+            **({} if answer["store"]["written"] else {"disk": _unwritten(answer["store"])}),
             "ready": "yes" if answer["ready"] else f"no: {answer['reason']}",
             "up for": show.duration(answer["uptime_s"]),
             **{f"listener {name}": bound for name, bound in answer["listeners"].items()},
         }
+    )
+
+
+def _unwritten(store: dict[str, Any]) -> str:
+    return (
+        f"the stick table is not written ({store['reason']}):"
+        f" {store['waiting']:,} records are in memory alone"
     )
 
 

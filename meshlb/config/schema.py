@@ -72,6 +72,12 @@ class NodeSettings(Table):
     directory is created. Left out: pins live in a temporary directory and end with the process;
     the other nodes still hold them."""
 
+    on_unusable_store: Annotated[Literal["stop", "empty"], Choice(("stop", "empty"))] = "stop"
+    """What to do when the pins in `data_dir` are damaged, or another cluster's. `"stop"`: end with
+    an error that says what to do. `"empty"`: put the files aside, under names that end with
+    `.unusable`, say so in the log, and start without pins; the other nodes still hold them, so
+    choose this where there are some."""
+
     workers: Annotated[int | Literal["auto"], Workers(0, 256)] = 0
     """Proxy processes. 0: everything in one process, right for tests and small nodes. `"auto"`:
     one a core."""

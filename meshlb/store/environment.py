@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 import lmdb
 
 from meshlb.errors import StoreError
+from meshlb.store import vetting
+from meshlb.store.vetting import Owner
 
 MAP_BYTES_FIRST = 256 * 1024 * 1024
 """Address space, not memory: about three million pins. Doubled when it is full."""
@@ -39,20 +41,36 @@ class Environment:
         directory: where it lives.
     """
 
-    def __init__(self, data_dir: Path | None, *, map_bytes: int = MAP_BYTES_FIRST) -> None:
+    def __init__(
+        self,
+        data_dir: Path | None,
+        *,
+        owner: Owner | None = None,
+        map_bytes: int = MAP_BYTES_FIRST,
+    ) -> None:
         """Open or create the store in `data_dir`, or in a temporary directory.
 
+        Args:
+            data_dir: None: a temporary one.
+            owner: whose pins are or shall be in it; None: no matter.
+            map_bytes: the size of the memory map to begin with.
+
         Raises:
-            StoreError: when the directory cannot be used, belongs to another node, or holds a
-                damaged store; the message says what to do.
+            UnusableStoreError: when it holds a damaged store, or another cluster's; the message
+                says what to do.
+            StoreError: when the directory cannot be used, or is in use.
         """
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if data_dir is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="meshlb-")
             data_dir = Path(self._temporary.name)
         self.directory = data_dir
-        self._lock = _lock_directory(data_dir)
+        self._lock = lock_directory(data_dir)
         try:
+            if self._temporary is None:
+                vetting.check_pages(data_dir)
+                if owner is not None:
+                    vetting.check_owner(data_dir, owner)
             self.lmdb = _open(data_dir, map_bytes)
         except BaseException:
             self.close()
@@ -74,7 +92,9 @@ class Environment:
                     raise StoreError(f"the store has reached {MAP_BYTES_MAX} bytes") from error
                 self.lmdb.set_mapsize(map_bytes)
             except lmdb.Error as error:
-                raise StoreError(f"cannot write to {self.directory}: {error}") from error
+                # LMDB calls a write that was cut short an input/output error.
+                about = f"{_free_bytes(self.directory):,} bytes free"
+                raise StoreError(f"cannot write to {self.directory}, {about}: {error}") from error
 
     def sync(self) -> None:
         """Flush every commit so far to the disk; may take long, so call it in a thread.
@@ -88,19 +108,42 @@ class Environment:
             raise StoreError(f"cannot flush {self.directory}: {error}") from error
 
     def close(self) -> None:
-        """Close the store; a temporary one is removed. Closing twice does no harm."""
+        """Flush and close the store; a temporary one is removed. Closing twice does no harm."""
         environment = getattr(self, "lmdb", None)
-        if environment is not None:
-            environment.close()
+        if environment is not None and self._lock >= 0:
+            self._close(environment)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
         if self._temporary is not None:
             self._temporary.cleanup()
 
+    def _close(self, environment: Any) -> None:
+        is_flushed = self._temporary is None
+        if is_flushed:
+            try:
+                self.sync()
+            except StoreError:
+                is_flushed = False
+        environment.close()
+        if is_flushed:
+            vetting.mark_clean(self.directory)
 
-def _lock_directory(directory: Path) -> int:
-    """A descriptor that holds the lock for as long as it is open, also over a SIGKILL."""
+
+def _free_bytes(directory: Path) -> int:
+    try:
+        about = os.statvfs(directory)
+    except OSError:
+        return 0
+    return about.f_bavail * about.f_frsize
+
+
+def lock_directory(directory: Path) -> int:
+    """A descriptor that holds the lock for as long as it is open, also over a SIGKILL.
+
+    Raises:
+        StoreError: the directory cannot be used, or is in use.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -116,7 +159,7 @@ def _lock_directory(directory: Path) -> int:
 
 def _open(directory: Path, map_bytes: int) -> Any:
     try:
-        environment = lmdb.open(
+        return lmdb.open(
             str(directory),
             map_size=map_bytes,
             max_dbs=_TABLES_MAX,
@@ -125,36 +168,8 @@ def _open(directory: Path, map_bytes: int) -> Any:
             readahead=False,
             meminit=False,
         )
+    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+        raise vetting.damaged(directory, str(error)) from error
     except lmdb.Error as error:
-        raise damaged(directory, str(error)) from error
-    try:
-        _check_length(environment, directory / "data.mdb")
-    except lmdb.Error as error:
-        environment.close()
-        raise damaged(directory, str(error)) from error
-    return environment
-
-
-def _check_length(environment: Any, path: Path) -> None:
-    """Read everything once if the file is shorter than it should be.
-
-    Reading a page beyond the end of the file would kill the process, so the file is made longer
-    first; pages that were never written and never needed do no harm, all others are noticed.
-    """
-    expected_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    if path.stat().st_size >= expected_bytes:
-        return
-    os.truncate(path, expected_bytes)
-    with environment.begin() as transaction:
-        for name in list(transaction.cursor().iternext(values=False)):
-            table = environment.open_db(name, txn=transaction, create=False)
-            for _ in transaction.cursor(table):
-                pass
-
-
-def damaged(directory: Path, reason: str) -> StoreError:
-    """What to raise for a store that cannot be read."""
-    return StoreError(
-        f"the store in {directory} is damaged ({reason}); move data.mdb and lock.mdb away and start"
-        " again: the pins come back from the other nodes"
-    )
+        reason = str(error).removeprefix(f"{directory}: ")
+        raise StoreError(f"data_dir {directory} cannot be used: {reason}") from error

@@ -18,15 +18,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import structlog
 
 from meshlb.core.sticky.lifetime import LINGER_S_MAX
 from meshlb.core.sticky.merge import TOMBSTONE_FADES_S
 from meshlb.core.sticky.pin import MS_PER_S, Pin
-from meshlb.errors import StoreError
-from meshlb.model import BackendName, PoolName, SessionKey
-from meshlb.store.environment import MAP_BYTES_FIRST, Environment, damaged
+from meshlb.errors import StoreError, UnusableStoreError
+from meshlb.model import SessionKey
+from meshlb.store.counts import BackendId, PinCounts
+from meshlb.store.environment import MAP_BYTES_FIRST, Environment
 from meshlb.store.hot import HotPins
 from meshlb.store.names import Names
 from meshlb.store.packing import (
@@ -39,6 +39,7 @@ from meshlb.store.packing import (
     retired,
     unpack,
 )
+from meshlb.store.vetting import Owner, damaged
 
 UNWRITTEN_PINS_MAX = 262_144
 """What a node holds in memory while it cannot write; beyond, the oldest are forgotten."""
@@ -57,8 +58,6 @@ _CONTACT_KEY = b"contact"
 
 _log = structlog.get_logger(__name__)
 
-BackendId = tuple[PoolName, BackendName]
-
 
 class LmdbPins:
     """A `core.sticky.replica.PinStore` that lasts.
@@ -70,31 +69,34 @@ class LmdbPins:
         on_fading: told of each tombstone that has little time left; True where it got more.
     """
 
-    def __init__(self, data_dir: Path | None = None, *, map_bytes: int = MAP_BYTES_FIRST) -> None:
-        """Open or create the store in `data_dir`; None: in a temporary directory.
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        *,
+        owner: Owner | None = None,
+        map_bytes: int = MAP_BYTES_FIRST,
+    ) -> None:
+        """Open or create the store of `owner` in `data_dir`; None: in a temporary directory.
 
         Raises:
+            UnusableStoreError: when it is damaged or another cluster's.
             StoreError: when it cannot be opened; the message says what to do.
         """
         self.degraded: str | None = None
         self.forgotten = 0
         self.on_removed: Callable[[SessionKey, Pin], None] = lambda key, pin: None
         self.on_fading: Callable[[SessionKey, Pin], bool] = lambda key, pin: False
-        self._environment = Environment(data_dir, map_bytes=map_bytes)
+        self._environment = Environment(data_dir, owner=owner, map_bytes=map_bytes)
         self._unwritten: dict[SessionKey, Pin] = {}
         self._hot = HotPins()
         self._names = Names()
-        self._counts: dict[BackendId, int] = {}
-        self._changed_counts: set[BackendId] = set()
+        self._counts = PinCounts()
         self._retry_at = 0.0
         self._swept: bytes = b""
         self._reader: Any = None
         self._is_open = True
         try:
             self._environment.write(self._open_tables)
-        except lmdb.Error as error:
-            self.close()
-            raise damaged(self._environment.directory, str(error)) from error
         except StoreError:
             self.close()
             raise
@@ -106,7 +108,7 @@ class LmdbPins:
         if stored_format is None:
             transaction.put(_FORMAT_KEY, b"%d" % FORMAT, db=meta)
         elif stored_format != b"%d" % FORMAT:
-            raise StoreError(
+            raise UnusableStoreError(
                 f"the store in {self._environment.directory} has format {stored_format.decode()}"
                 f" and this program reads {FORMAT}: run the version that wrote it, or move data.mdb"
                 " and lock.mdb away"
@@ -117,15 +119,9 @@ class LmdbPins:
         try:
             names = [name.decode() for _, name in transaction.cursor(self._names_table)]
             self._names = Names(names)
-            self._counts = dict(self._stored_counts(transaction))
+            self._counts = PinCounts.load(transaction.cursor(self._counts_table), self._names)
         except (UnicodeDecodeError, ValueError, IndexError) as error:
             raise damaged(self._environment.directory, "its names are unreadable") from error
-
-    def _stored_counts(self, transaction: Any) -> Iterator[tuple[BackendId, int]]:
-        for key, count in transaction.cursor(self._counts_table):
-            pool = PoolName(self._names[int.from_bytes(key[:2], "big")])
-            backend = BackendName(self._names[int.from_bytes(key[2:], "big")])
-            yield (pool, backend), int(count)
 
     # Contact -----------------------------------------------------------------------------
 
@@ -138,10 +134,17 @@ class LmdbPins:
         """This node is with the majority; never raises, see `degraded`."""
         value = round(now * MS_PER_S).to_bytes(8, "little")
         self.commit()
+
+        def note(transaction: Any) -> None:
+            self._put_all(transaction, [])
+            transaction.put(_CONTACT_KEY, value, db=self._meta)
+
         try:
-            self._write(lambda transaction: transaction.put(_CONTACT_KEY, value, db=self._meta))
+            self._write(note)
         except StoreError as error:
             self._degrade(str(error))
+        else:
+            self._recover()
 
     # Reading -----------------------------------------------------------------------------
 
@@ -214,11 +217,16 @@ class LmdbPins:
 
     def __len__(self) -> int:
         """Live pins: no tombstones, nothing that the sweep has found expired."""
-        return sum(self._counts.values())
+        return len(self._counts)
 
     def counts(self) -> dict[BackendId, int]:
         """Live pins for each backend."""
-        return {backend: count for backend, count in self._counts.items() if count}
+        return self._counts.all()
+
+    @property
+    def unwritten(self) -> int:
+        """Records that are in memory alone."""
+        return len(self._unwritten)
 
     # Writing -----------------------------------------------------------------------------
 
@@ -227,9 +235,9 @@ class LmdbPins:
         known = self._hot.get(key) or self._unwritten.get(key) or self._counted(key)
         if known is None or known.backend != pin.backend or known.pool != pin.pool:
             if known is not None and known.backend:
-                self._count(known, -1)
+                self._counts.change(known, -1)
             if pin.backend:
-                self._count(pin, 1)
+                self._counts.change(pin, 1)
         self._unwritten[key] = pin
         self._hot.put(key, pin)
 
@@ -239,14 +247,9 @@ class LmdbPins:
         pin = None if value is None else self._unpack(value)
         return None if value is None or pin is None or is_retired(value) else pin
 
-    def _count(self, pin: Pin, change: int) -> None:
-        backend = (pin.pool, pin.backend)
-        self._counts[backend] = self._counts.get(backend, 0) + change
-        self._changed_counts.add(backend)
-
     def commit(self) -> None:
         """Make every `put` so far durable; never raises, see `degraded`."""
-        if not self._unwritten and not self._changed_counts:
+        if not self._unwritten and self._counts.is_saved:
             return
         if self.degraded is not None and time.monotonic() < self._retry_at:
             self._bound_memory()
@@ -258,21 +261,17 @@ class LmdbPins:
             self._degrade(str(error))
             return
         self._unwritten.clear()
-        if self.degraded is not None:
-            _log.warning("the stick table is written again", forgotten=self.forgotten)
-            self.degraded = None
+        self._recover()
 
     def _write(self, action: Any) -> None:
         self._end_reader()
         self._environment.write(action)
         self._names.saved()
-        self._changed_counts.clear()
+        self._counts.saved()
 
     def _put_all(self, transaction: Any, values: list[tuple[SessionKey, bytes]]) -> None:
-        for pool, backend in self._changed_counts:
-            key = self._names.number(pool) << 16 | self._names.number(backend)
-            count = b"%d" % self._counts[pool, backend]
-            transaction.put(key.to_bytes(4, "big"), count, db=self._counts_table)
+        for key, count in self._counts.unsaved(self._names):
+            transaction.put(key, count, db=self._counts_table)
         for number, name in self._names.unsaved():
             transaction.put(number.to_bytes(2, "big"), name.encode(), db=self._names_table)
         transaction.cursor(self._pins).putmulti(values)
@@ -280,13 +279,16 @@ class LmdbPins:
     def _degrade(self, reason: str) -> None:
         if self.degraded is None:
             _log.error(
-                "the stick table cannot be written: this node goes on from memory, and its pins"
-                " are lost if it stops",
-                reason=reason,
+                "the stick table is in memory alone, and lost if this node stops", why=reason
             )
         self.degraded = reason
         self._retry_at = time.monotonic() + RETRY_S
         self._bound_memory()
+
+    def _recover(self) -> None:
+        if self.degraded is not None and not self._unwritten:
+            _log.warning("the stick table is written again", forgotten=self.forgotten)
+            self.degraded = None
 
     def _bound_memory(self) -> None:
         excess = len(self._unwritten) - UNWRITTEN_PINS_MAX
@@ -294,7 +296,7 @@ class LmdbPins:
             pin = self._unwritten.pop(key)
             self._hot.drop(key)
             if pin.backend:
-                self._count(pin, -1)
+                self._counts.change(pin, -1)
             self.forgotten += 1
             self.on_removed(key, pin)
 
@@ -363,12 +365,12 @@ class LmdbPins:
                 transaction.delete(key, db=self._pins)
 
         for pin in uncounted:
-            self._count(pin, -1)
+            self._counts.change(pin, -1)
         try:
             self._write(bury)
         except StoreError as error:
             for pin in uncounted:
-                self._count(pin, 1)
+                self._counts.change(pin, 1)
             self._degrade(str(error))
             return
         for key in (*removed, *(key for key, _ in retiring)):

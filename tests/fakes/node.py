@@ -18,6 +18,7 @@ from meshlb.admin.view import (
     PoolView,
     ReceiptView,
     StatusView,
+    StoreView,
     SyncView,
 )
 from meshlb.model import BackendName, BackendState, ClusterSecret, KeyId, PoolName
@@ -60,6 +61,7 @@ class FakeNode:
     pinned: dict[str, str] = field(default_factory=lambda: {"alice": "s1", "bob": "s2"})
     states: dict[str, BackendState] = field(default_factory=dict)
     unready: str = ""
+    disk_trouble: str = ""
     left: bool = False
     broken: bool = False
     quorate: bool = True
@@ -91,6 +93,7 @@ class FakeNode:
             quorate=self.quorate,
             listeners={"web": "127.0.0.1:8080"},
             sync=SYNC,
+            store=StoreView(written=not self.disk_trouble, reason=self.disk_trouble, waiting=1234),
         )
 
     def ready(self) -> tuple[bool, str]:

@@ -58,7 +58,11 @@ class Child:
 
     def pin(self, core: int) -> None:
         """Keep the process to one core from its next start on."""
-        self._argv = ["taskset", "--cpu-list", str(core), *self._argv]
+        self.start_by("taskset", "--cpu-list", str(core))
+
+    def start_by(self, *program: str) -> None:
+        """Have `program` start the process from its next start on; the pid stays the same."""
+        self._argv = [*program, *self._argv]
 
     @property
     def pid(self) -> int:
@@ -74,6 +78,15 @@ class Child:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def wait(self, *, timeout_s: float = 15.0) -> int:
+        """Wait until the process ends by itself; its exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: if it is still there after `timeout_s`.
+        """
+        assert self._process is not None
+        return self._process.wait(timeout_s)
 
     def terminate(self, *, timeout_s: float) -> int:
         """SIGTERM, and the exit status.

@@ -40,6 +40,7 @@ class Plan:
     balance: str = "round-robin"
     profile: str = "lan"
     mode: str = "available"
+    on_unusable_store: str = "stop"
     cluster: str = "test"
     secret: str = ""
     shutdown_timeout: str = "5s"
@@ -82,6 +83,7 @@ class Node(Child):
 name = "{self.name}"
 data_dir = "{self.folder / "state"}"
 shutdown_timeout = "{plan.shutdown_timeout}"
+on_unusable_store = "{plan.on_unusable_store}"
 
 [cluster]
 name = "{plan.cluster}"

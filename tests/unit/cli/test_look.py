@@ -76,6 +76,13 @@ def test_status_says_when_this_node_is_cut_off_from_the_majority(
     assert "no: this node is with a minority" in ask("status").stdout
 
 
+def test_status_says_when_the_table_does_not_reach_the_disk(ask: Invoke, node: FakeNode) -> None:
+    assert "disk" not in ask("status").stdout
+    node.disk_trouble = "no space left on device"
+    said = " ".join(ask("status").stdout.split())
+    assert "not written (no space left on device): 1,234 records are in memory alone" in said
+
+
 def test_status_says_with_whom_the_table_was_compared(ask: Invoke) -> None:
     assert "equal to that of lb-2 3 s ago" in ask("status").stdout
 

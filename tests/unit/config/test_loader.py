@@ -154,7 +154,10 @@ def test_all_faults_of_a_file_are_reported_at_once() -> None:
     ("text", "expected"),
     [
         ("nodes = 3", 'nodes: unknown key; did you mean "node"?'),
-        ("[node]\nzzz = 1", "node.zzz: unknown key; known here: name, data_dir, workers"),
+        (
+            "[node]\nzzz = 1",
+            "node.zzz: unknown key; known here: name, data_dir, on_unusable_store, workers",
+        ),
         ("[listener]\nname = 'web'", "listener = a table: expected a list of tables, [[listener]]"),
         ("pool = 3", "pool = 3: expected tables with a name, [pool.NAME]"),
         ("[pool]\napp = 3", "pool.app = 3: expected a table, [pool.app]"),

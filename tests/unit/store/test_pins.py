@@ -249,6 +249,42 @@ def test_a_node_goes_on_from_memory_when_the_disk_is_full_and_recovers(
     assert store.get(a_key(2)) == a_pin("s2")
 
 
+def test_a_node_without_new_pins_notices_too_that_the_disk_has_room_again(
+    store: LmdbPins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        refuse_writes(patch)
+        store.note_contact(NOW)
+        assert store.degraded is not None
+        store.put(a_key(1), a_pin())
+        store.commit()
+        assert store.unwritten == 1
+    store.note_contact(NOW)
+    assert store.degraded is not None, "a pin still waits"
+    monkeypatch.setattr(pins_module, "RETRY_S", 0.0)
+    store._retry_at = 0.0
+    store.note_contact(NOW)
+    assert (store.degraded, store.unwritten) == (None, 0)
+
+
+def test_names_that_could_not_be_written_are_written_before_the_pins_that_use_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LmdbPins(tmp_path)
+    with monkeypatch.context() as patch:
+        refuse_writes(patch)
+        store.put(a_key(1), a_pin("new"))
+        store.commit()
+    store.note_contact(NOW)
+    monkeypatch.setattr(pins_module, "RETRY_S", 0.0)
+    store._retry_at = 0.0
+    store.commit()
+    store.close()
+    again = LmdbPins(tmp_path)
+    assert again.get(a_key(1)) == a_pin("new")
+    again.close()
+
+
 def test_a_sweep_that_cannot_be_written_counts_nothing_twice(
     store: LmdbPins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
