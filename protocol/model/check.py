@@ -158,10 +158,10 @@ def check(run: Run, directory: Path, *, shortest: bool = False) -> Outcome:
     # A small run takes longer to compile than to check; a large one tells states apart by a hash.
     options = ["-O0"] if run.is_small else ["-O2", "-DHC4"]
     if shortest:
-        options.append("-DBFS")
+        options.append("-DREACH")
     flags = ["-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MB_MAX}", *options]
     _call(directory, str(compiler()), *flags, "-o", "pan", "pan.c")
-    report = _call(directory, "./pan", f"-m{DEPTH_MAX}")
+    report = _call(directory, "./pan", f"-m{DEPTH_MAX}", *(["-i"] if shortest else []))
     faults = re.search(r"errors: (\d+)", report)
     states = re.search(r"(\d+) states, stored", report)
     if faults is None or states is None or ("Search not completed" in report and faults[1] == "0"):
