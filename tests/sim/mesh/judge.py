@@ -26,7 +26,7 @@ from meshlb.wire.messages import (
 from tests.sim.mesh.ledger import Books, Identity, identity
 from tests.sim.mesh.mesh import SimMesh
 from tests.sim.mesh.ports import Datagram
-from tests.sim.mesh.process import Process
+from tests.sim.mesh.process import TURN_LAG_S_MAX, Process
 
 ANSWER_S_MAX = 4.0
 """A claim is answered within this, come what may, by a node that runs."""
@@ -75,6 +75,7 @@ class Judge:
         self._requests: dict[tuple[BootId, NodeName, int], SessionKey] = {}
         self._marks: dict[BootId, dict[NodeName, int]] = {}
         self._new_marks: dict[BootId, dict[NodeName, int]] = {}
+        self._voided: dict[tuple[BootId, NodeName], tuple[float, int]] = {}
         self.moved: dict[BootId, int] = {}
         """Live pins that were replaced by another backend's, by process."""
 
@@ -135,8 +136,11 @@ class Judge:
     # Words between nodes -----------------------------------------------------------------
 
     def linked(self, process: Process, peer: NodeName) -> None:
-        self._new_marks.setdefault(process.me.boot_id, {}).pop(peer, None)
-        self._marks.setdefault(process.me.boot_id, {}).pop(peer, None)
+        boot = process.me.boot_id
+        self._new_marks.setdefault(boot, {}).pop(peer, None)
+        mark = self._marks.setdefault(boot, {}).pop(peer, None)
+        if mark is not None:
+            self._voided[boot, peer] = (self.mesh.world.now, mark)
 
     def said(self, process: Process, peer: NodeName, message: Message) -> None:
         if isinstance(message, Replicate):
@@ -162,6 +166,10 @@ class Judge:
         for peer, mark in self._new_marks.get(process.me.boot_id, {}).items():
             if peer not in gaps:  # heard in this very step
                 marks[peer] = mark
+        for (boot, peer), (at, mark) in self._voided.items():
+            # What was decided just before a new link is said just after it.
+            if boot == process.me.boot_id and self.mesh.world.now - at <= TURN_LAG_S_MAX:
+                marks.setdefault(peer, mark)
         for owner in ownership.owners:
             is_told = marks.get(owner) == ownership.view_id
             if owner != process.name and not is_told:

@@ -216,10 +216,12 @@ class SimLinks:
         here = End(self._owner.me.name, lambda step: None, lambda is_silence: None)
         beyond = End(there._owner.me.name, lambda step: None, lambda is_silence: None)
         here.on_frame = lambda step: self._owner.act(
-            lambda: self._greet(address, attempt, here, step)
+            lambda: self._hear(here, step, lambda: self._greet(address, attempt, here, step))
         )
         here.on_close = lambda is_silence: self._fail(address, attempt, None)
-        beyond.on_frame = lambda step: there._owner.act(lambda: there._answer(beyond, step))
+        beyond.on_frame = lambda step: there._owner.act(
+            lambda: there._hear(beyond, step, lambda: there._answer(beyond, step))
+        )
         self._pipes.connect(here, beyond)
         self._ends[here] = None
         there._ends[beyond] = None
@@ -233,6 +235,14 @@ class SimLinks:
         if not any(link.end is end for link in self._by_name.values()):
             end.close()
             self._ends.pop(end, None)
+
+    def _hear(self, end: End, said: Any, greet: Callable[[], None]) -> None:
+        """Of the handshake, or what followed it at once while this process stood still."""
+        if isinstance(said, Step):
+            greet()
+        else:
+            for link in [link for link in self._by_name.values() if link.end is end]:
+                self._deliver(link, said)
 
     def _greet(self, address: Address, attempt: int, end: End, step: Step) -> None:
         """The side that dialled."""

@@ -229,9 +229,9 @@ class SimMesh:
         def left() -> None:
             host.has_left = True
             self._end(host, is_power_lost=False)
+            self.world.at(max(later, self.world.now + 1.0), lambda: self.start(host.name))
 
         process.leave(left)
-        self.world.at(max(later, self.world.now + 2.0), lambda: self.start(host.name))
 
     def _replay(self, fault: Fault) -> None:
         host = self.hosts[fault.host]
