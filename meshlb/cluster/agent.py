@@ -278,7 +278,7 @@ class Agent:
         self._receive(swim.StreamOpened(link.name))
         if self._keys is not None:
             link.send(encode_message(self._keys.state()))
-        self._turns.opened(link.name)
+        self._turns.opened(link.name, link.peer.boot_id)
         self._words.greet(link)
         self.broadcasts.linked(link.name)
         link.flush()

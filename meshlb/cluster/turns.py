@@ -39,7 +39,7 @@ from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.merge import prolonged, with_lifetime
 from meshlb.core.sticky.pin import MS_PER_S, Pin
 from meshlb.core.sticky.replica import PinStore
-from meshlb.model import NodeName, SessionKey
+from meshlb.model import BootId, NodeName, SessionKey
 from meshlb.wire.messages import (
     BucketHashes,
     BucketKeys,
@@ -179,9 +179,9 @@ class Turns:
         """There may be something to send."""
         self._on_work()
 
-    def opened(self, peer: NodeName) -> None:
-        """There is a new stream to `peer`."""
-        self.receive(PeerConnected(peer))
+    def opened(self, peer: NodeName, boot_id: BootId) -> None:
+        """There is a new stream to `peer`, started as `boot_id`."""
+        self.receive(PeerConnected(peer, boot_id))
         self.replication.opened(peer)
         self.repair.opened(peer, self._now())
 

@@ -22,6 +22,8 @@
  *   - Gaps in a log and pulls: a stream brings every word from the beginning.
  *   - Broken streams: a word may be late for ever, but only a crash loses one. Reconnecting
  *     voids a mark (B4), which can only make a home wait.
+ *   - The backup's objection by a provisional pin, which the home either takes up, as it might a
+ *     claim for that backend, or has heard of when it proposes again (A6).
  *
  * Nodes are numbered in the rendezvous order of the key: of the owners, the lowest number is
  * home and the next one backup (O2). Which of them joins, crashes, leaves or is taken for dead

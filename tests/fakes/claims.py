@@ -17,7 +17,7 @@ from meshlb.core.sticky.events import (
 from meshlb.core.sticky.homes import SLOTS, Homes
 from meshlb.core.sticky.pin import Pin, Proposal, record_from_pin
 from meshlb.core.sticky.proposals import claim_from_proposal
-from meshlb.model import NodeName, SessionKey
+from meshlb.model import BootId, NodeName, SessionKey
 from meshlb.wire.messages import (
     ClaimAnswer,
     PinRecord,
@@ -50,7 +50,7 @@ class Stage:
         self.store = DictStore()
         self.machine = ClaimMachine(ME, self.store)
         for peer in (B, C):
-            self.tell(PeerConnected(peer))
+            self.tell(PeerConnected(peer, BootId(1)))
             self.tell(PeerFed(peer))
         self.enter(owners, is_marked=is_marked)
 

@@ -84,7 +84,7 @@ class Stage:
         self._tell(PeerMessage(NodeName(peer), message))
 
     def _open(self, peer: str) -> None:
-        self._tell(PeerConnected(NodeName(peer)))
+        self._tell(PeerConnected(NodeName(peer), BootId(1)))
         self._tell(PeerFed(NodeName(peer)))
 
     def _enter(self, owners: Iterable[str], *, quorate: bool) -> None:

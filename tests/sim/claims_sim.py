@@ -132,7 +132,7 @@ class ClaimsSim:
         for here, there in ((one, other), (other, one)):
             node = self.nodes[here]
             node.links.add(there)
-            self._tell(node, PeerConnected(there))
+            self._tell(node, PeerConnected(there, self.nodes[there].log.boot_id))
         for here, there in ((one, other), (other, one)):
             node = self.nodes[here]
             node.log.open(there, 0, 0)

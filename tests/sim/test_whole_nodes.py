@@ -14,12 +14,12 @@ SEEDS_PER_TEST = 20
 
 CAUGHT_BY = {
     "acknowledges-before-commit": 0,
-    "backup-agrees-with-anybody": 36,
+    "backup-agrees-with-anybody": 55,
     "confirms-without-ack": 4,
     "expired-pins-live-on": 0,
     "fallback-counts-as-agreed": 0,
     "forgets-tombstones": 17,
-    "later-stamps-win": 6,
+    "later-stamps-win": 11,
     "moves-keep-the-epoch": 10,
     "never-commits": 0,
     "provisional-beats-agreed": 0,

@@ -53,9 +53,13 @@ class Backup:
             self._counters.refused += 1
             return Verdict.FENCED, None
         key, proposed = record.key, pin_from_record(record, now=now)
-        for known in (self._replica.stored(key), self._held.get(key)):
-            if known is not None and outdoes(known, proposed, now):
-                return Verdict.EXISTS, known
+        held = self._held.get(key)
+        for known in (self._replica.stored(key), held):
+            if known is None or not outdoes(known, proposed, now):
+                continue
+            if held is not None and _is_settled(known, held, proposed):
+                continue
+            return Verdict.EXISTS, known
         tried = self._tried.get(key, now)
         is_other = tried is not None and tried.backend != proposed.backend
         if tried is not None and is_other and tried.epoch >= proposed.epoch:
@@ -98,6 +102,12 @@ class Backup:
             if self._replica.merge(key, held, now):
                 self._counters.announced += 1
                 out.append(Stored(key, held))
+
+
+def _is_settled(known: Pin, held: Pin, proposed: Pin) -> bool:
+    """True where `proposed` was agreed to before, over what nobody has agreed on."""
+    is_held = (held.epoch, held.backend) == (proposed.epoch, proposed.backend)
+    return is_held and known.epoch == proposed.epoch and known.rank < proposed.rank
 
 
 def outdoes(known: Pin, proposed: Pin, now: float) -> bool:

@@ -36,7 +36,7 @@ from meshlb.core.sticky.merge import same_pin
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.replica import PinStore, Replica
 from meshlb.core.sticky.stamps import StampClock
-from meshlb.core.sticky.standing import ClaimCounters, Standing
+from meshlb.core.sticky.standing import ClaimCounters, Life, Standing
 from meshlb.core.sticky.tried import Tried
 from meshlb.model import NodeName, SessionKey
 from meshlb.wire.messages import (
@@ -195,7 +195,6 @@ class ClaimMachine:
         standing.homes = Homes(view.owners)
         standing.view_id = view.view_id
         standing.quorate = view.quorate
-        standing.lost &= standing.homes.owners
         standing.barrier.enter(view.view_id, standing.homes.owners)
         self._backup.view_changed(now, out)
         out.extend(Send(peer, ViewMark(view.view_id)) for peer in sorted(self._fed))
@@ -222,9 +221,9 @@ class ClaimMachine:
         self._fed.discard(peer)
         self._departed.discard(peer)
         if isinstance(event, PeerConnected):
-            self._standing.lost.discard(peer)
+            self._standing.lives[peer] = Life(peer, event.boot_id)
             self._standing.barrier.void(peer)
         else:
-            self._standing.lost.add(peer)
+            self._standing.lives.pop(peer, None)
             self._home.peer_lost(peer, now)
             self._claimer.doubt((peer,), now)

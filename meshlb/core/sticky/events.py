@@ -15,7 +15,7 @@ Spec: protocol/spec/pins.md, "Claims".
 from dataclasses import dataclass
 
 from meshlb.core.sticky.pin import ClaimOutcome, Pin, Proposal
-from meshlb.model import NodeName, SessionKey
+from meshlb.model import BootId, NodeName, SessionKey
 from meshlb.wire.messages import (
     BucketPins,
     Claim,
@@ -66,6 +66,7 @@ class PeerConnected:
     """A new stream with `peer` is up; nothing that went before on another one counts."""
 
     peer: NodeName
+    boot_id: BootId
 
 
 @dataclass(frozen=True, slots=True)

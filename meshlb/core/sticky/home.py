@@ -10,7 +10,7 @@ What a claim meets:
       │ barrier incomplete ──▶ parked ── barrier complete ──▶ (again)
       ▼
     proposed to the backup ── DONE ──▶ stored, announced, DONE to the first, EXISTS to others
-      │  ╲── EXISTS: the backup's pin is merged ──▶ (again)
+      │  ╲── EXISTS: the backup's pin is heeded ──▶ (again; as after FENCED if nothing changes)
       │   ╲─ FENCED, NOT_READY ── RETRY_S ──▶ proposed
       │ silence
       ▼
@@ -159,8 +159,10 @@ class Home:
         now: float,
         deadline: float,
         out: list[Effect],
+        *,
+        refused: Pin | None = None,
     ) -> None:
-        """Answer whom the table can answer; have a pin made for the others."""
+        """Answer whom the table can answer, have a pin made for others; not `refused` at once."""
         known = self._replica.record(key, now)
         unanswered = []
         for waiter in waiters:
@@ -178,7 +180,7 @@ class Home:
         if not self._standing.barrier.is_complete:
             self._make(key, unanswered, now, deadline)
         elif home != self._standing.name:
-            if home in self._standing.lost:
+            if home is None or not self._standing.is_linked(home):
                 self._serve_alone(key, unanswered, now, out)
             else:  # it may only be slow, and then its word comes as a delta: `learned`
                 self._make(key, unanswered, now, deadline)
@@ -188,7 +190,11 @@ class Home:
                 self._confirm(key, pin, unanswered, now, deadline, out)
             else:
                 making = self._make(key, unanswered, now, deadline)
-                self._propose(making, pin, backup, now, out)
+                if refused is None or not same_pin(pin, refused):
+                    self._propose(making, pin, backup, now, out)
+                else:
+                    self._prepare(making, pin, backup, now)
+                    self._alarms.set(key, min(now + RETRY_S, deadline))
 
     def _chosen(self, key: SessionKey, known: Pin | None, waiter: _Waiter, now: float) -> Pin:
         return chosen(
@@ -227,22 +233,29 @@ class Home:
     def _propose(
         self, making: _Making, pin: Pin, backup: NodeName, now: float, out: list[Effect]
     ) -> None:
+        self._prepare(making, pin, backup, now)
+        self._replicate(making, now, out)
+
+    def _prepare(self, making: _Making, pin: Pin, backup: NodeName, now: float) -> None:
         making.pin = pin
         making.backup = backup
-        making.request = self._standing.next_request()
         making.silent_at = making.deadline
-        if backup in self._standing.lost:
+        if not self._standing.is_linked(backup):
             making.silent_at = min(making.deadline, now + self._standing.patience_s(backup))
         # A backup with a stream that is only slow may be answering hedged claims meanwhile: to
         # answer without it would give two backends to one key.
-        self._keys[making.request] = making.key
         self._alarms.set(making.key, making.silent_at)
-        self._replicate(making, now, out)
 
     def _replicate(self, making: _Making, now: float, out: list[Effect]) -> None:
         assert making.pin is not None
         assert making.backup is not None
-        self._tried.ask(making.key, making.pin, making.request, now)
+        if not self._standing.is_linked(making.backup):
+            return  # with the next stream: `peer_fed`
+        self._keys.pop(making.request, None)
+        making.request = self._standing.next_request()
+        self._keys[making.request] = making.key
+        life = self._standing.life(making.backup)
+        self._tried.ask(making.key, making.pin, making.request, life, now)
         record = record_from_pin(making.key, making.pin, now=now)
         out.append(Send(making.backup, Replicate(making.request, self._standing.view_id, record)))
 
@@ -250,7 +263,7 @@ class Home:
         self, sender: NodeName, answer: ReplicateAnswer, now: float, out: list[Effect]
     ) -> None:
         """The backup has answered."""
-        self._tried.answered(answer.request, is_held=answer.verdict is Verdict.DONE)
+        self._tried.answered(answer.request, answer.verdict)
         key = self._keys.get(answer.request)
         if key is None:
             return  # an answer to what is void or done
@@ -263,7 +276,7 @@ class Home:
         elif answer.verdict is Verdict.EXISTS and answer.pin is not None:
             waiters = self._forget(making)
             self._heed(key, answer.pin, now, out)
-            self._decide(key, waiters, now, making.deadline, out)
+            self._decide(key, waiters, now, making.deadline, out, refused=making.pin)
         else:
             # The backup lives, so the views will agree soon: worth the wait.
             if now < making.silent_at:
@@ -274,10 +287,11 @@ class Home:
         """The backup knows another pin: take it over, or have it agreed on."""
         if record.key != key or not is_acceptable(record):
             return
-        if record.rank is Rank.PROVISIONAL:
-            self._tried.adopt(key, pin_from_record(record, now=now), now)
-        elif self._replica.merge_record(record, now):
+        if record.rank is not Rank.PROVISIONAL and self._replica.merge_record(record, now):
             self._announce(key, out)
+        if record.rank < self._standing.rank:
+            pin = replace(pin_from_record(record, now=now), rank=self._standing.rank)
+            self._tried.heed(key, pin, now)
 
     def _confirm(
         self,
@@ -341,9 +355,11 @@ class Home:
                 self._alarms.hasten(key, making.silent_at)
 
     def peer_fed(self, peer: NodeName, now: float, out: list[Effect]) -> None:
-        """What went to `peer` on an earlier stream may be lost: propose again."""
-        for making in self._makings.values():
-            if making.backup == peer and making.pin is not None:
+        """What went to `peer` on an earlier stream may be lost, or never went: propose again."""
+        mine = [m for m in self._makings.values() if m.backup == peer and m.pin is not None]
+        self._start_anew([making for making in mine if not making.request], now, out)
+        for making in mine:
+            if making.request:
                 self._replicate(making, now, out)
 
     def next_deadline(self) -> float | None:
@@ -378,12 +394,7 @@ class Home:
             out.append(Stored(key, pin))
 
     def _answer(
-        self,
-        waiter: _Waiter,
-        verdict: Verdict,
-        pin: Pin | None,
-        now: float,
-        out: list[Effect],
+        self, waiter: _Waiter, verdict: Verdict, pin: Pin | None, now: float, out: list[Effect]
     ) -> None:
         record = None if pin is None else record_from_pin(waiter.proposal.key, pin, now=now)
         out.append(Send(waiter.sender, ClaimAnswer(waiter.request, verdict, record)))

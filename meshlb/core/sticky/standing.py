@@ -6,10 +6,11 @@ Spec: protocol/spec/pins.md, "Claims".
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from meshlb.core.sticky.barrier import Barrier
 from meshlb.core.sticky.homes import Holders, Homes
-from meshlb.model import NodeName, SessionKey
+from meshlb.model import BootId, NodeName, SessionKey
 from meshlb.wire.messages import Rank
 
 PATIENCE_S = 0.1
@@ -43,6 +44,13 @@ class ClaimCounters:
     """Records that no honest member sends."""
 
 
+class Life(NamedTuple):
+    """A peer between two of its restarts; in a restart it forgets what it holds as a backup."""
+
+    name: NodeName
+    boot_id: BootId
+
+
 @dataclass(slots=True)
 class Standing:
     """This node and its ownership view."""
@@ -52,8 +60,8 @@ class Standing:
     homes: Homes = field(default_factory=lambda: Homes(()))
     view_id: int = 0
     quorate: bool = False
-    lost: set[NodeName] = field(default_factory=set)
-    """Owners whose stream is down."""
+    lives: dict[NodeName, Life] = field(default_factory=dict)
+    """The peers with a stream."""
     suspects: frozenset[NodeName] = frozenset()
     """Members that may be dead."""
     last_request: int = 0
@@ -69,8 +77,16 @@ class Standing:
 
     def patience_s(self, peer: NodeName) -> float:
         """How long to wait for a word of `peer`."""
-        is_doubted = peer in self.lost or peer in self.suspects
+        is_doubted = peer in self.suspects or not self.is_linked(peer)
         return PATIENCE_DOUBTED_S if is_doubted else PATIENCE_S
+
+    def is_linked(self, peer: NodeName) -> bool:
+        """True where a message to `peer` may arrive."""
+        return peer in self.lives or peer == self.name
+
+    def life(self, peer: NodeName) -> Life:
+        """Whom a message to `peer`, which is linked, goes to."""
+        return self.lives[peer]
 
     def next_request(self) -> int:
         """A number that this node has not used for a request since it started."""

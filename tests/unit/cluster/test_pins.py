@@ -61,7 +61,7 @@ class World:
 
     def link(self) -> None:
         """A stream to the peer, both owners by the same view."""
-        self.agent.turns.opened(PEER)
+        self.agent.turns.opened(PEER, BootId(2))
         self.agent.turns.hear(PEER, [DeltaAck(BootId(0), 0)])
         self.agent.turns.receive(ViewChanged((ME, PEER), view_id=7, quorate=True))
         self.agent.turns.hear(PEER, [ViewMark(7)])

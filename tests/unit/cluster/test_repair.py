@@ -107,8 +107,8 @@ class World:
     def link(self, one: str, other: str) -> None:
         a, b = NodeName(one), NodeName(other)
         self.links |= {(a, b), (b, a)}
-        self[one].turns.opened(b)
-        self[other].turns.opened(a)
+        self[one].turns.opened(b, BootId(2))
+        self[other].turns.opened(a, BootId(1))
 
     def cut(self, one: str, other: str) -> None:
         a, b = NodeName(one), NodeName(other)

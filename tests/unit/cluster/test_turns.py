@@ -32,7 +32,7 @@ class World:
             on_work=self._wake,
             on_done=lambda done: None,
         )
-        self.turns.opened(B)
+        self.turns.opened(B, BootId(2))
         self.turns.hear(B, [DeltaAck(BootId(0), 0)])
         self.turns.receive(ViewChanged((ME, B), view_id=7, quorate=True))
         self.turns.hear(B, [ViewMark(7)])

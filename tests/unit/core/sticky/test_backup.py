@@ -97,6 +97,15 @@ def test_asking_twice_is_answered_alike(stage: Stage) -> None:
     assert the_answer(stage.asked_to_hold(B, KEY, PIN)) == (B, Verdict.DONE, None)
 
 
+def test_a_provisional_pin_that_comes_later_does_not_undo_what_is_held(stage: Stage) -> None:
+    """Or the home would take a refusal for the proof that nothing is held here."""
+    stage.asked_to_hold(B, KEY, PIN)
+    stage.store[KEY] = a_pin("s7", rank=Rank.PROVISIONAL, stamp_ms=1)
+    assert the_answer(stage.asked_to_hold(B, KEY, PIN)) == (B, Verdict.DONE, None)
+    other = a_pin("s8", stamp_ms=500)
+    assert the_answer(stage.asked_to_hold(B, KEY, other))[1] is Verdict.EXISTS
+
+
 # Announcing ----------------------------------------------------------------------------------
 
 

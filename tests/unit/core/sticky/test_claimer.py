@@ -124,7 +124,7 @@ def test_a_home_that_is_suspected_while_it_is_asked_is_hedged_soon(stage: Stage)
 def test_a_home_with_a_new_stream_is_asked_again(stage: Stage) -> None:
     stage.start(PROPOSAL)
     stage.tell(PeerLost(B))
-    stage.tell(PeerConnected(B))
+    stage.tell(PeerConnected(B, BootId(1)))
     assert claims(stage.tell(PeerFed(B))) == [(B, False)]
 
 

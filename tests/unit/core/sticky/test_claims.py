@@ -41,7 +41,7 @@ def test_every_peer_with_a_stream_is_sent_the_mark_of_a_new_view() -> None:
 
 def test_a_peer_is_sent_the_mark_once_it_has_what_it_lacked() -> None:
     stage, late = Stage(), NodeName("node-d")
-    assert stage.tell(PeerConnected(late)) == []
+    assert stage.tell(PeerConnected(late, BootId(1))) == []
     assert late not in [peer for peer, _ in sent(stage.enter(OWNERS, view_id=2))]
     assert sent(stage.tell(PeerFed(late))) == [(late, ViewMark(2))]
 
@@ -55,7 +55,7 @@ def test_a_peer_without_a_stream_is_sent_no_mark() -> None:
 def test_a_new_stream_voids_the_peers_mark_until_it_marks_again() -> None:
     stage = Stage()
     assert stage.machine.barrier_missing == frozenset()
-    stage.tell(PeerConnected(B))
+    stage.tell(PeerConnected(B, BootId(1)))
     assert stage.machine.barrier_missing == {B}
     stage.hear(B, ViewMark(1))
     assert stage.machine.barrier_missing == frozenset()
@@ -72,7 +72,7 @@ def test_the_late_word_of_a_peer_that_left_the_view_is_repeated() -> None:
 
 def test_the_word_of_an_owner_or_of_one_who_is_yet_to_join_is_not_repeated() -> None:
     stage, newcomer = Stage(), NodeName("new")
-    stage.tell(PeerConnected(newcomer))
+    stage.tell(PeerConnected(newcomer, BootId(1)))
     stage.tell(PeerFed(newcomer))
     stage.enter((ME, B), view_id=2)
     for number, peer in enumerate((B, newcomer)):

@@ -3,9 +3,10 @@ import dataclasses
 import pytest
 
 from meshlb.core.sticky import home as home_module
+from meshlb.core.sticky.backup import outdoes
 from meshlb.core.sticky.events import Effect, PeerConnected, PeerFed, PeerLost
 from meshlb.core.sticky.home import MAKING_TIMEOUT_S
-from meshlb.core.sticky.pin import ClaimOutcome, Pin, record_from_pin
+from meshlb.core.sticky.pin import ClaimOutcome, Pin, pin_from_record, record_from_pin
 from meshlb.core.sticky.standing import PATIENCE_DOUBTED_S, RETRY_S
 from meshlb.model import BootId, NodeName
 from meshlb.wire.messages import (
@@ -134,6 +135,52 @@ def test_a_pin_that_the_backup_names_without_agreement_is_proposed_instead(stage
     assert answers(backup_says(stage, again, Verdict.DONE)) == [(C, Verdict.DONE, "s7")]
 
 
+def test_home_and_backup_with_a_provisional_pin_each_agree_on_that_of_the_backup(
+    stage: Stage,
+) -> None:
+    """Once the home proposed its own again, the backup objected again, and so on for ever."""
+    stage.store[KEY] = a_pin("s7", rank=Rank.PROVISIONAL, stamp_ms=8)
+    asked = stage.claimed_by(C, PROPOSAL)
+    assert the_replicate(asked)[1].pin.backend == "s7"
+    named = a_pin("s8", rank=Rank.PROVISIONAL, stamp_ms=7)
+    again = backup_says(stage, asked, Verdict.EXISTS, named)
+    assert the_replicate(again)[1].pin.backend == "s8"
+    assert answers(backup_says(stage, again, Verdict.DONE)) == [(C, Verdict.DONE, "s8")]
+
+
+def test_what_another_backup_may_hold_stands_against_a_provisional_pin(stage: Stage) -> None:
+    """Or two are agreed on, if that backup lets go of it late (PROVISIONAL_OBJECTS in Spin)."""
+    stage.claimed_by(C, PROPOSAL)
+    asked = stage.enter((ME, C), view_id=2)
+    named = a_pin("s7", rank=Rank.PROVISIONAL, stamp_ms=7)
+    again = backup_says(stage, asked, Verdict.EXISTS, named)
+    _, replicate = the_replicate(again)
+    assert (replicate.pin.backend, replicate.pin.stamp_ms) == ("s1", 6)
+    assert not outdoes(named, pin_from_record(replicate.pin, now=NOW), NOW)
+    assert answers(backup_says(stage, again, Verdict.DONE)) == [(C, Verdict.DONE, "s1")]
+
+
+def test_what_the_backup_refuses_in_vain_is_proposed_again_but_not_at_once(stage: Stage) -> None:
+    stage.claimed_by(C, PROPOSAL)
+    asked = stage.enter((ME, C), view_id=2)
+    named = a_pin("s7", rank=Rank.PROVISIONAL, stamp_ms=7)
+    again = backup_says(stage, asked, Verdict.EXISTS, named)
+    assert sent(backup_says(stage, again, Verdict.EXISTS, named)) == []
+    assert the_replicate(stage.wait(RETRY_S))[1].pin.backend == "s1"
+
+
+def test_a_backup_without_a_stream_is_not_asked_and_so_holds_nothing(stage: Stage) -> None:
+    stage.tell(PeerLost(B))
+    assert sent(stage.claimed_by(C, PROPOSAL)) == []
+    stage.wait(MAKING_TIMEOUT_S)
+    del stage.store[KEY]
+    stage.tell(PeerConnected(B, BootId(1)))
+    stage.tell(PeerFed(B))
+    stage.hear(B, ViewMark(1))
+    asked = stage.claimed_by(C, a_proposal(KEY, "s5"), request=10)
+    assert the_replicate(asked)[1].pin.backend == "s5"
+
+
 def test_a_pin_whose_fate_is_unknown_is_proposed_again_for_the_next_claim(stage: Stage) -> None:
     stage.claimed_by(C, PROPOSAL)
     stage.enter((B, C), view_id=2)
@@ -260,7 +307,7 @@ def test_a_backup_that_refuses_is_asked_again(stage: Stage) -> None:
 
 def test_a_backup_with_a_new_stream_is_asked_again(stage: Stage) -> None:
     stage.claimed_by(C, PROPOSAL)
-    stage.tell(PeerConnected(B))
+    stage.tell(PeerConnected(B, BootId(1)))
     again = stage.tell(PeerFed(B))
     assert answers(backup_says(stage, again, Verdict.DONE)) == [(C, Verdict.DONE, "s1")]
 
