@@ -20,6 +20,7 @@ Spec: protocol/spec/repair.md, "Comparisons".
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from meshlb.cluster.counters import MeshCounters
@@ -27,6 +28,7 @@ from meshlb.cluster.replication import Carrier, PinReader, Replication
 from meshlb.core.sticky.digest import (
     DigestedStore,
     before,
+    bucket_of,
     bucket_range,
     live_hash,
     record_hash,
@@ -77,6 +79,8 @@ class Asked:
     heard_at: float
     differing: int = 0
     """Keys so far."""
+    told: int = 0
+    """Buckets that the peer has named; it cannot have more than there are."""
     todo: deque[tuple[BucketNumber, int]] = field(default_factory=deque)
     has_all: bool = False
     has_asked_all: bool = False
@@ -107,9 +111,10 @@ class Asker:
         self._requests = 0
 
     @property
-    def is_busy(self) -> bool:
-        """True while a comparison is under way."""
-        return self._asked is not None
+    def has_work(self) -> bool:
+        """True where `go_on` has something to do; else it is the peer's turn."""
+        asked = self._asked
+        return asked is not None and bool(asked.todo) and asked.ranges_open < RANGES_OPEN_MAX
 
     def begin(
         self, peer: NodeName, claimed: tuple[BootId, int] | None, vector: Positions, now: float
@@ -140,7 +145,9 @@ class Asker:
             return
         asked.heard_at = now
         if isinstance(word, BucketsDiffering):
-            asked.todo.extend(zip(word.buckets, word.hashes, strict=False))
+            room = BUCKETS - asked.told
+            asked.todo.extend(islice(zip(word.buckets, word.hashes, strict=False), room))
+            asked.told += min(len(word.buckets), room)
             asked.has_all |= word.last
         else:
             self._take_pins(asked, word)
@@ -233,7 +240,7 @@ class Server:
         self._served: dict[NodeName, _Served] = {}
 
     @property
-    def is_busy(self) -> bool:
+    def has_work(self) -> bool:
         """True where `go_on` has something to do."""
         return any(not served.is_told for served in self._served.values())
 
@@ -284,6 +291,9 @@ class Server:
         if served is None or served.request != asked.request:
             return
         served.heard_at = now
+        if bucket_of(asked.first) != bucket_of(asked.final):
+            del self._served[peer]  # to read all that might be a whole table
+            return
         if asked.last:
             del self._served[peer]
             self._carrier.send(peer, BucketPins(asked.request, (), (), last=True))

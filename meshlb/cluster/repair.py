@@ -155,7 +155,7 @@ class Repair:
             return
         self._server.go_on(now)
         self._asker.go_on(now)
-        if self._asker.is_busy or self._server.is_busy:
+        if self._asker.has_work or self._server.has_work:
             self._work_at = now + WORK_EVERY_S
 
     # When to compare ---------------------------------------------------------------------
@@ -238,3 +238,5 @@ class Repair:
                 self._server.answer(peer, word, now)
             case BucketsDiffering() | BucketPins():
                 self._asker.hear(peer, word, now)
+                if self._asker.has_work:
+                    self._work_at = min(self._work_at, now)

@@ -82,7 +82,7 @@ class Table:
             return
         self.records[key] = replace(
             pin,
-            epoch=pin.epoch + 1,
+            epoch=min(pin.epoch + 1, EPOCH_MAX),
             rank=QUORATE,
             stamp_ms=stamp_ms,
             claimer=claimer,
@@ -101,7 +101,8 @@ class Table:
 
 def _received(record: Record, now_ms: int) -> Pin:
     lifetime_ms = min(record["expires_in_ms"], LIFETIME_MS_MAX)
-    ends_at = now_ms + record["ends_in_ms"] if record["ends_in_ms"] else None
+    ends_in_ms = min(record["ends_in_ms"], LIFETIME_MS_MAX)
+    ends_at = now_ms + ends_in_ms if ends_in_ms else None
     return Pin(
         record["epoch"],
         record["rank"],

@@ -11,12 +11,13 @@ from types import ModuleType
 
 import pytest
 
+from meshlb.core.sticky.events import ClaimDone
 from meshlb.core.sticky.replica import Replica
 from meshlb.errors import WireError
 from meshlb.wire import codec as wire_codec
 from meshlb.wire.messages import Message, PinRecord
 from meshlb.wire.seal import DatagramError, Opened
-from tests.fuzz import codec, pins, sealing, words
+from tests.fuzz import codec, pins, sealing, turns, words
 from tests.fuzz.__main__ import TARGETS
 
 CHANGES_PER_SEED = 4
@@ -67,6 +68,15 @@ def test_the_target_of_pins_notices_that_the_last_word_wins() -> None:
         return replica.merge_record(dataclasses.replace(record, epoch=0, stamp_ms=1), now)
 
     assert finds_a_fault(pins, last_word_wins)
+
+
+def test_the_target_of_turns_notices_a_client_that_is_never_served() -> None:
+    class Forgetful(turns.Member):
+        def _done(self, done: ClaimDone) -> None:
+            if done.pin.backend == "s1":
+                super()._done(done)
+
+    assert finds_a_fault(turns, Forgetful)
 
 
 def test_the_target_of_words_notices_that_the_order_matters() -> None:

@@ -7,7 +7,7 @@ Spec: protocol/spec/pins.md, "Claims".
 """
 
 from meshlb.core.sticky.lifetime import fresh, lingers, renewed
-from meshlb.core.sticky.pin import Pin, Proposal
+from meshlb.core.sticky.pin import Pin, Proposal, epoch_after
 from meshlb.core.sticky.standing import Standing
 from meshlb.model import NodeName
 from meshlb.wire.messages import Rank
@@ -79,7 +79,7 @@ def _next_epoch(known: Pin | None, proposal: Proposal, *, is_quorate: bool) -> i
         epochs.append(known.epoch)
     if not epochs:
         return 0
-    return max(epochs) + 1 if is_quorate else max(epochs)
+    return epoch_after(max(epochs)) if is_quorate else max(epochs)
 
 
 def _proposed(pin: Pin, rank: Rank, expires_at: float) -> Pin:

@@ -33,7 +33,7 @@ from meshlb.core.sticky.fallback import Fallback
 from meshlb.core.sticky.home import Home
 from meshlb.core.sticky.homes import Homes
 from meshlb.core.sticky.merge import same_pin
-from meshlb.core.sticky.pin import Pin
+from meshlb.core.sticky.pin import EPOCH_MAX, Pin
 from meshlb.core.sticky.replica import PinStore, Replica
 from meshlb.core.sticky.stamps import StampClock
 from meshlb.core.sticky.standing import ClaimCounters, Life, Standing
@@ -134,6 +134,9 @@ class ClaimMachine:
 
     def _hear(self, sender: NodeName, message: PeerWord, now: float, out: list[Effect]) -> None:
         if isinstance(message, Claim):
+            if message.moved_from_epoch > EPOCH_MAX:
+                self.counters.refused += 1
+                return
             if message.hedged:
                 self._backup.hedged(message.key, now, out)
             self._home.claimed(sender, message, now, out)

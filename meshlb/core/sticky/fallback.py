@@ -15,7 +15,7 @@ from collections import OrderedDict
 
 from meshlb.core.sticky.events import Effect, Stored
 from meshlb.core.sticky.lifetime import fresh, lingers, renewed
-from meshlb.core.sticky.pin import Pin, Proposal
+from meshlb.core.sticky.pin import Pin, Proposal, epoch_after
 from meshlb.core.sticky.replica import Replica
 from meshlb.core.sticky.stamps import StampClock
 from meshlb.core.sticky.standing import ClaimCounters, Standing
@@ -73,7 +73,7 @@ class Fallback:
             self.unsettle(key, now)
             return pin
         # A minority's override keeps the epoch: it must not look like a move to anybody.
-        epoch = stored.epoch + 1 if self._standing.quorate else stored.epoch
+        epoch = epoch_after(stored.epoch) if self._standing.quorate else stored.epoch
         return self._replica.override(key, self._make(proposal, claimer, epoch, now), now)
 
     def _make(self, proposal: Proposal, claimer: NodeName, epoch: int, now: float) -> Pin:

@@ -11,7 +11,7 @@ one identity, `expires_at` is a max-register (a touch extends it) and `ends_at` 
 Spec: protocol/spec/pins.md, "Merge".
 """
 
-from meshlb.core.sticky.pin import MS_PER_S, NO_BACKEND, Pin
+from meshlb.core.sticky.pin import MS_PER_S, NO_BACKEND, Pin, epoch_after
 from meshlb.model import NodeName
 from meshlb.wire.messages import Rank
 
@@ -87,7 +87,7 @@ def tombstone(pin: Pin, *, stamp_ms: int, by: NodeName, now: float) -> Pin:
         pin.pool,
         NO_BACKEND,
         pin.by,
-        pin.epoch + 1,
+        epoch_after(pin.epoch),
         Rank.QUORATE,
         stamp_ms,
         by,

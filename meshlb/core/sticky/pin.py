@@ -112,10 +112,17 @@ def is_acceptable(record: PinRecord) -> bool:
     return record.epoch <= EPOCH_MAX and record.stamp_ms <= STAMP_MS_MAX
 
 
+def epoch_after(epoch: int) -> int:
+    """The epoch of what follows; the last one has itself, so that it can be stored."""
+    return min(epoch + 1, EPOCH_MAX)
+
+
 def pin_from_record(record: PinRecord, *, now: float) -> Pin:
     """The pin that `record` describes, received at table time `now`."""
     lifetime_s = min(record.expires_in_ms / MS_PER_S, LIFETIME_S_MAX)
-    ends_at = now + record.ends_in_ms / MS_PER_S if record.ends_in_ms else NEVER
+    ends_at = NEVER
+    if record.ends_in_ms:
+        ends_at = now + min(record.ends_in_ms / MS_PER_S, LIFETIME_S_MAX)
     return Pin(
         record.pool,
         record.backend,

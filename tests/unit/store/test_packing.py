@@ -4,15 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlb.core.sticky.pin import EPOCH_MAX, NEVER, STAMP_MS_MAX, Pin
+from meshlb.core.sticky.pin import (
+    EPOCH_MAX,
+    NEVER,
+    STAMP_MS_MAX,
+    Pin,
+    is_acceptable,
+    pin_from_record,
+)
 from meshlb.model import BackendName, KeySource, NodeName, PoolName
 from meshlb.store.names import Names
 from meshlb.store.packing import expiry_ms, is_retired, is_tombstone, pack, retired, unpack
-from meshlb.wire.messages import Rank
-from tests.fakes.pins import NOW, a_pin
+from meshlb.wire.messages import PinRecord, Rank
+from tests.fakes.pins import NOW, a_key, a_pin
 
 names_of = st.sampled_from(["app", "s1", "lb-1", "é" * 31])
 times_ms = st.integers(0, 2**48 - 1)
+numbers = st.sampled_from([0, 1, EPOCH_MAX, STAMP_MS_MAX, 2**64 - 1]) | st.integers(0, 2**64 - 1)
 
 some_pins = st.builds(
     Pin,
@@ -65,3 +73,29 @@ def test_the_format_is_fixed() -> None:
 def test_a_damaged_value_raises_and_nothing_else(value: bytes) -> None:
     with pytest.raises((struct.error, IndexError)):
         unpack(value, Names(["app"]))
+
+
+@given(
+    st.builds(
+        PinRecord,
+        key=st.just(a_key()),
+        pool=names_of,
+        backend=names_of | st.just(""),
+        by=st.sampled_from(KeySource),
+        epoch=numbers,
+        rank=st.sampled_from(Rank),
+        stamp_ms=numbers,
+        claimer=names_of,
+        expires_in_ms=numbers,
+        ends_in_ms=numbers,
+    )
+)
+def test_whatever_a_peer_may_send_can_be_stored(record: PinRecord) -> None:
+    if is_acceptable(record):
+        names = Names()
+        pin = unpack(pack(pin_from_record(record, now=NOW), names), names)
+        assert (pin.epoch, pin.stamp_ms, pin.backend) == (
+            record.epoch,
+            record.stamp_ms,
+            record.backend,
+        )

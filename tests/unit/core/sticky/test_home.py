@@ -6,7 +6,13 @@ from meshlb.core.sticky import home as home_module
 from meshlb.core.sticky.backup import outdoes
 from meshlb.core.sticky.events import Effect, PeerConnected, PeerFed, PeerLost
 from meshlb.core.sticky.home import MAKING_TIMEOUT_S
-from meshlb.core.sticky.pin import ClaimOutcome, Pin, pin_from_record, record_from_pin
+from meshlb.core.sticky.pin import (
+    EPOCH_MAX,
+    ClaimOutcome,
+    Pin,
+    pin_from_record,
+    record_from_pin,
+)
 from meshlb.core.sticky.standing import PATIENCE_DOUBTED_S, RETRY_S
 from meshlb.model import BootId, NodeName
 from meshlb.wire.messages import (
@@ -186,6 +192,12 @@ def test_a_pin_whose_fate_is_unknown_is_proposed_again_for_the_next_claim(stage:
     stage.enter((B, C), view_id=2)
     asked = stage.enter(OWNERS, view_id=3) + stage.claimed_by(C, a_proposal(KEY, "s5"), request=10)
     assert the_replicate(asked)[1].pin.backend == "s1"
+
+
+def test_a_claim_from_an_epoch_that_no_member_makes_is_ignored_and_counted(stage: Stage) -> None:
+    move = a_proposal(KEY, "s2", moved_from="s1", moved_from_epoch=EPOCH_MAX + 1)
+    assert stage.claimed_by(C, move) == []
+    assert stage.machine.counters.refused == 1
 
 
 def test_a_pin_that_the_backup_refused_in_the_end_is_forgotten(stage: Stage) -> None:

@@ -8,6 +8,7 @@ from meshlb.core.sticky.pin import (
     LIFETIME_S_MAX,
     NEVER,
     STAMP_MS_MAX,
+    epoch_after,
     is_acceptable,
     pin_from_record,
     record_from_pin,
@@ -53,6 +54,16 @@ def test_an_expired_pin_travels_without_time_left_but_keeps_its_end() -> None:
 def test_a_peer_cannot_make_a_pin_immortal() -> None:
     pin = pin_from_record(dataclasses.replace(RECORD, expires_in_ms=2**64 - 1), now=NOW)
     assert pin.expires_at == NOW + LIFETIME_S_MAX
+
+
+def test_nor_give_it_an_end_that_no_store_can_keep() -> None:
+    pin = pin_from_record(dataclasses.replace(RECORD, ends_in_ms=2**64 - 1), now=NOW)
+    assert pin.ends_at == NOW + LIFETIME_S_MAX
+
+
+def test_after_the_last_epoch_there_is_no_other() -> None:
+    assert epoch_after(0) == 1
+    assert epoch_after(EPOCH_MAX - 1) == epoch_after(EPOCH_MAX) == EPOCH_MAX
 
 
 def test_a_record_that_no_store_can_keep_is_not_acceptable() -> None:

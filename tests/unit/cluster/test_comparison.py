@@ -1,0 +1,67 @@
+"""What a comparison does with answers and questions that no honest member sends."""
+
+from meshlb.cluster.comparison import COMPARE_STALL_S
+from meshlb.cluster.repair import DIGEST_EVERY_S
+from meshlb.model import NodeName, SessionKey
+from meshlb.wire.limits import BUCKETS
+from meshlb.wire.messages import (
+    BucketHashes,
+    BucketKeys,
+    BucketNumber,
+    BucketPins,
+    BucketsDiffering,
+    Hash64,
+)
+from tests.unit.cluster.test_repair import World
+
+A, B = NodeName("a"), NodeName("b")
+LOWEST, HIGHEST = SessionKey(bytes(16)), SessionKey(b"\xff" * 16)
+
+
+def counted() -> World:
+    """Two members that know the sums of their tables, and have more to tell than one turn reads."""
+    world = World("a", "b")
+    for number in range(50):
+        world["b"].plant(number)
+    world.run(3.0)
+    return world
+
+
+def test_a_range_beyond_one_bucket_is_not_read_and_ends_the_comparison() -> None:
+    world = counted()
+    world["b"].turns.hear(A, [BucketHashes(9, (Hash64(1),) * BUCKETS)])
+    world.settle()
+    world["b"].turns.hear(A, [BucketKeys(9, LOWEST, HIGHEST, (), last=False)])
+    world["b"].turns.hear(A, [BucketKeys(9, LOWEST, LOWEST, (), last=False)])
+    assert not world.sent(BucketPins)
+
+
+def test_a_peer_names_no_more_buckets_than_there_are() -> None:
+    world = counted()
+    world.loses = lambda message: isinstance(message, BucketsDiffering | BucketKeys)
+    world["b"].turns.removed(*world["b"].store.popitem())
+    world.run(until=lambda: bool(world.sent(BucketHashes)))
+    asked = world.sent(BucketHashes)[0]
+    asker = next(m for m in world.members.values() if m.turns.repair._asker._asked is not None)
+    peer = B if asker.name == A else A
+    every = tuple(BucketNumber(number) for number in range(BUCKETS))
+    told = BucketsDiffering(asked.request, every, (Hash64(1),) * BUCKETS, last=False)
+    for _ in range(3):
+        asker.turns.hear(peer, [told])
+    under_way = asker.turns.repair._asker._asked
+    assert under_way is not None
+    assert len(under_way.todo) <= BUCKETS
+
+
+def test_who_waits_for_an_answer_is_not_woken_for_it() -> None:
+    world = counted()
+    world.loses = lambda message: isinstance(message, BucketHashes)
+    world["b"].turns.removed(*world["b"].store.popitem())
+    world.run(until=lambda: bool(world.sent(BucketHashes)))
+    turns = 0
+    until = world.now + COMPARE_STALL_S / 2
+    while world.now < until:
+        world.now = min(until, *(m.turns.next_deadline() for m in world.members.values()))
+        world.settle()
+        turns += 1
+    assert turns <= 4 * COMPARE_STALL_S / DIGEST_EVERY_S
