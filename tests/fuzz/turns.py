@@ -30,7 +30,7 @@ from meshlb.wire.messages import TYPE_IDS, BucketNumber, Hash64, Message
 from tests.fakes.pins import NOW, DictStore, a_key, a_proposal
 from tests.fuzz.reader import Reader
 
-ME = NodeName("a")
+ME, BOOT = NodeName("a"), BootId(8)
 PEERS = [NodeName("b"), NodeName("c")]
 OWNERS = [("a", "b", "c"), ("a",), ("a", "b"), ("b", "c"), ()]
 BACKENDS = ["s1", "s2", ""]
@@ -176,7 +176,7 @@ class Member:
             self.turns.closed(peer)
         else:
             self.open.add(peer)
-            self.turns.opened(peer)
+            self.turns.opened(peer, BootId(reader.pick([8, 9])))
         self.turns.take()
 
     def view(self, reader: Reader) -> None:
@@ -242,7 +242,7 @@ def check(given: bytes, under_test: Callable[[], Member] = Member) -> None:
     ]
     for peer in PEERS:
         member.open.add(peer)
-        member.turns.opened(peer)
+        member.turns.opened(peer, BOOT)
     member.turns.receive(ViewChanged((ME, *PEERS), 1, quorate=True))
     member.turns.take()
     for _ in range(OPERATIONS_MAX):
