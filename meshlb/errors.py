@@ -84,7 +84,7 @@ class SealError(PeerError):
 
 
 class RefusedError(PeerError):
-    """A refusal between peers; `reason` is one of `meshlb.wire.handshake.Refusal`."""
+    """A refusal between peers; `reason` is one of `meshlb.wire.refusal.Refusal`."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -34,21 +34,13 @@ from meshlb.core.swim import events as swim
 from meshlb.core.swim.member import Member
 from meshlb.core.swim.membership import Membership
 from meshlb.model import Address, BootId, MemberState, NodeName
-from meshlb.wire.codec import encode_message
-from meshlb.wire.handshake import Identity, Refusal
+from meshlb.wire.broadcast_words import Broadcast, BroadcastAck, Payload, Topic
+from meshlb.wire.challenge import Challenge
+from meshlb.wire.handshake import Identity
 from meshlb.wire.key_words import KeyringState
-from meshlb.wire.messages import (
-    Ack,
-    BackendOverride,
-    Broadcast,
-    BroadcastAck,
-    MemberUpdate,
-    Message,
-    Payload,
-    Ping,
-    PushPull,
-    Topic,
-)
+from meshlb.wire.messages import Ack, BackendOverride, MemberUpdate, Message, Ping, PushPull
+from meshlb.wire.refusal import Refusal
+from meshlb.wire.versions import Feature
 
 LAG_TOLD_S: Final = 0.01
 """Lag below this is the ordinary jitter of an event loop."""
@@ -95,7 +87,9 @@ class Agent:
         self._membership = membership
         self._turns = turns
         self._port = port
-        self.broadcasts = Broadcasts(lambda peer, message: self._send(peer, [message]))
+        self.broadcasts = Broadcasts(
+            lambda peer, message: self._send(peer, [message]), self._is_deaf_to_broadcasts
+        )
         self._words = Words(
             overrides, broadcasts=self.broadcasts, on_news=on_override, tell_all=self.tell
         )
@@ -188,8 +182,7 @@ class Agent:
 
     def _send(self, peer: NodeName, messages: Iterable[Message]) -> None:
         if (link := self.links.to(peer)) is not None:
-            for message in messages:
-                link.send(encode_message(message))
+            link.tell(*messages)
             link.flush()
 
     def _member_changed(
@@ -213,7 +206,8 @@ class Agent:
             self._turns.returned(member.name)
         self._doubt(member)
         if member.is_live:
-            self._port.introduce(member.name, member.boot_id)
+            if member.versions is not None:  # else it could be one that knows no challenge
+                self._port.introduce(member.name, member.boot_id)
             self._ensure_link(member, self._now())
         else:
             self._dials.pop(member.name, None)
@@ -275,9 +269,11 @@ class Agent:
             self._membership.seed_met(link.dialled)
         self._refused = ""
         self._port.introduce(link.name, link.peer.boot_id)
+        if not link.takes(Challenge):
+            self._port.trust(link.name, link.peer.boot_id)
         self._receive(swim.StreamOpened(link.name))
         if self._keys is not None:
-            link.send(encode_message(self._keys.state()))
+            link.tell(self._keys.state())
         self._turns.opened(link.name, link.peer.boot_id)
         self._words.greet(link)
         self.broadcasts.linked(link.name)
@@ -379,16 +375,19 @@ class Agent:
         """Tell all live members, and wait for their acknowledgements."""
         return await self.broadcasts.tell(topic, payload, self._others, timeout_s=timeout_s)
 
+    def _is_deaf_to_broadcasts(self, peer: NodeName) -> bool:
+        link = self.links.to(peer)
+        return link is not None and not link.dialect.has(Feature.BROADCAST)
+
     def _others(self) -> list[NodeName]:
         members = self._membership.members()
         return [m.name for m in members if m.is_live and m.name != self._me.name]
 
     def tell(self, word: Message, but: NodeName | None = None) -> None:
         """Send it on all streams but that to `but`, and do not wait for anybody's word."""
-        encoded = encode_message(word)
         for link in self.links.all():
             if link.name != but:
-                link.send(encoded)
+                link.tell(word)
                 link.flush()
 
     def leave(self) -> None:

@@ -18,8 +18,9 @@ from typing import Final
 import trio
 
 from meshlb.model import BootId, NodeName
+from meshlb.wire.broadcast_words import Broadcast, BroadcastAck, Payload, Topic
 from meshlb.wire.limits import PAYLOAD_BYTES_MAX
-from meshlb.wire.messages import Broadcast, BroadcastAck, Message, Payload, Topic
+from meshlb.wire.messages import Message
 
 UNDER_WAY_MAX: Final = 64
 """Broadcasts of this node at a time; more wait for their turn."""
@@ -37,7 +38,7 @@ class Receipt:
 
     acknowledged: tuple[NodeName, ...]
     waiting_for: tuple[NodeName, ...]
-    """Live members that have not acknowledged it in time."""
+    """Live members that have not acknowledged it in time, or are of a version that cannot."""
     gone: tuple[NodeName, ...]
     """Members that died or left before they could."""
 
@@ -48,13 +49,14 @@ class Receipt:
 
 
 class _UnderWay:
-    __slots__ = ("acknowledged", "done", "gone", "message", "waiting_for")
+    __slots__ = ("acknowledged", "deaf", "done", "gone", "message", "waiting_for")
 
     def __init__(self, message: Broadcast, members: Iterable[NodeName]) -> None:
         self.message = message
         self.waiting_for = set(members)
         self.acknowledged: set[NodeName] = set()
         self.gone: set[NodeName] = set()
+        self.deaf: set[NodeName] = set()
         self.done = trio.Event()
 
     def settle(self, member: NodeName, into: set[NodeName]) -> None:
@@ -65,16 +67,24 @@ class _UnderWay:
             self.done.set()
 
     def receipt(self) -> Receipt:
-        names = (self.acknowledged, self.waiting_for, self.gone)
+        names = (self.acknowledged, self.waiting_for | self.deaf, self.gone)
         return Receipt(*(tuple(sorted(members)) for members in names))
 
 
 class Broadcasts:
     """One per node."""
 
-    def __init__(self, send: Callable[[NodeName, Message], None]) -> None:
-        """`send` queues on the stream to a member, and drops where there is none."""
+    def __init__(
+        self, send: Callable[[NodeName, Message], None], is_deaf: Callable[[NodeName], bool]
+    ) -> None:
+        """Wire.
+
+        Args:
+            send: queues on the stream to a member, and drops where there is none.
+            is_deaf: whether a linked member is of a version that knows no broadcasts.
+        """
         self._send = send
+        self._is_deaf = is_deaf
         self._handlers: dict[Topic, Handler] = {}
         self._under_way: dict[int, _UnderWay] = {}
         self._heard: OrderedDict[tuple[NodeName, BootId, int], None] = OrderedDict()
@@ -108,7 +118,7 @@ class Broadcasts:
             message = Broadcast(self._numbers, topic, payload)
             under_way = _UnderWay(message, members())
             for member in sorted(under_way.waiting_for):
-                self._send(member, message)
+                self._tell_one(member, under_way)
             self._under_way[message.number] = under_way
             try:
                 if under_way.waiting_for:
@@ -122,7 +132,13 @@ class Broadcasts:
         """There is a new stream to `peer`: what went on the last one may be lost."""
         for under_way in self._under_way.values():
             if peer in under_way.waiting_for:
-                self._send(peer, under_way.message)
+                self._tell_one(peer, under_way)
+
+    def _tell_one(self, member: NodeName, under_way: _UnderWay) -> None:
+        if self._is_deaf(member):
+            under_way.settle(member, under_way.deaf)
+        else:
+            self._send(member, under_way.message)
 
     def gone(self, member: NodeName) -> None:
         """`member` is dead or has left: nobody waits for it any more."""

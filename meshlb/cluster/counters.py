@@ -18,11 +18,13 @@ class MeshCounters:
     """Dropped because the kernel did not take them."""
     datagrams_refused: Counter[str] = field(default_factory=Counter)
     """By reason: one of `meshlb.wire.seal.REFUSAL_REASONS`, `messages` or `unproven`."""
+    messages_unknown: int = 0
+    """Ignored, for only a later version of the protocol knows them."""
     links_opened: int = 0
     links_closed: Counter[str] = field(default_factory=Counter)
     """By why: one of `meshlb.cluster.link.CLOSE_REASONS`."""
     handshakes_refused: Counter[str] = field(default_factory=Counter)
-    """Peers that this node refused, by `meshlb.wire.handshake.Refusal`."""
+    """Peers that this node refused, by `meshlb.wire.refusal.Refusal`."""
     handshakes_failed: Counter[str] = field(default_factory=Counter)
     """Connections that came to nothing: `not-meshlb`, `timeout`, `crowded-out`, `broken`."""
     refused_by_peers: Counter[str] = field(default_factory=Counter)

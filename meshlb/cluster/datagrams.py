@@ -69,6 +69,11 @@ class DatagramPort:
         """Accept what this start of a member sends, once it has answered a challenge."""
         self._opener.introduce(name, boot_id)
 
+    def trust(self, name: NodeName, boot_id: BootId) -> None:
+        """Accept what it sends unchallenged: its version knows no challenge."""
+        self._opener.introduce(name, boot_id)
+        self._opener.prove(name, boot_id, counter=0)
+
     def use(self, keyring: Keyring) -> None:
         """Seal with the first secret of `keyring` from now on, and open with all of them."""
         self._sealer.use(keyring)
@@ -123,7 +128,7 @@ class DatagramPort:
             return True
         try:
             opened = self._opener.open(datagram)
-            messages = decode(opened.plain)
+            messages = decode(opened.plain, self._count_unknown)
         except DatagramError as error:
             self._counters.datagrams_refused[error.reason] += 1
             return True
@@ -136,6 +141,9 @@ class DatagramPort:
             return True
         self._heard(opened, Address(source[0], source[1]), messages, arrived)
         return True
+
+    def _count_unknown(self, type_id: int) -> None:
+        self._counters.messages_unknown += 1
 
     def _heard(
         self, opened: Opened, source: Address, messages: tuple[Message, ...], arrived: Arrived

@@ -17,12 +17,12 @@ from meshlb.wire.handshake import (
     Identity,
     Initiator,
     Proven,
-    Refusal,
     RefusedByPeer,
     RefusedPeer,
     Responder,
     Send,
 )
+from meshlb.wire.refusal import Refusal
 
 READ_BYTES: Final = 1_024
 """More than any message of the handshake."""

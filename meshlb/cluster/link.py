@@ -16,7 +16,7 @@ import trio
 
 from meshlb.errors import SealError, WireError
 from meshlb.model import Address, NodeName
-from meshlb.wire.codec import decode, join
+from meshlb.wire.codec import decode, encode_message, join
 from meshlb.wire.handshake import Established, Identity
 from meshlb.wire.limits import FRAME_PLAIN_BYTES_MAX, MESSAGES_PER_FRAME_MAX
 from meshlb.wire.messages import STREAM_MESSAGES, Message
@@ -71,6 +71,7 @@ class Link:
         now: float,
         on_low: Callable[[], None],
         write_some: Callable[[bytes], int] = lambda frame: 0,
+        on_unknown: Callable[[int], None] = lambda type_id: None,
     ) -> None:
         """Wrap an established stream.
 
@@ -82,14 +83,18 @@ class Link:
             on_low: called after a frame that leaves the outbox below `OUTBOX_BYTES_LOW`.
             write_some: writes what the kernel takes without waiting, and says how many bytes;
                 spares the writer's turn of the event loop in the usual case.
+            on_unknown: told the type id of a message that only a later version knows.
         """
         self.peer: Identity = established.peer
         self.key_id = established.key_id
+        self.dialect = established.dialect
+        self._kinds = established.dialect.kinds
         self.dialled = dialled
         self.opened_at = now
         self.close_reason: CloseReason | None = None
         self._on_low = on_low
         self._write_some = write_some
+        self._on_unknown = on_unknown
         self._stream = stream
         self._established = established
         self._outbox: deque[bytes] = deque()
@@ -119,6 +124,16 @@ class Link:
     def is_low(self) -> bool:
         """True where the outbox takes more of what can wait."""
         return self.is_open and self._outbox_bytes < OUTBOX_BYTES_LOW
+
+    def takes(self, kind: type[Message]) -> bool:
+        """True where the peer understands messages of `kind`; no others may be sent."""
+        return kind in self._kinds
+
+    def tell(self, *messages: Message) -> None:
+        """Queue those of `messages` that the peer understands, until `flush`."""
+        for message in messages:
+            if type(message) in self._kinds:
+                self.send(encode_message(message))
 
     def send(self, encoded: bytes) -> None:
         """Queue an encoded message, behind all that was queued before, until `flush`."""
@@ -174,7 +189,7 @@ class Link:
             try:
                 while True:
                     for plain in opener.receive(chunk):
-                        messages = decode(plain)
+                        messages = decode(plain, self._on_unknown)
                         if not STREAM_MESSAGES.issuperset(map(type, messages)):
                             raise WireError("a message that does not belong on a stream")
                         if messages:

@@ -27,13 +27,13 @@ from meshlb.wire.handshake import (
     Established,
     Identity,
     Initiator,
-    Refusal,
     RefusedByPeer,
     RefusedPeer,
     Responder,
     refuse_frame,
 )
 from meshlb.wire.messages import Message
+from meshlb.wire.refusal import Refusal
 from meshlb.wire.seal import ClusterLabel, Keyring
 
 HALF_OPEN_MAX: Final = 64
@@ -289,6 +289,7 @@ class Links:
             now=trio.current_time(),
             on_low=self._events.outbox_low,
             write_some=partial(_write_some, stream.socket.fileno()),
+            on_unknown=self._count_unknown,
         )
         current = self._by_name.get(link.name)
         if current is not None:
@@ -307,6 +308,9 @@ class Links:
             if self._by_name.get(link.name) is link:
                 del self._by_name[link.name]
                 self._events.link_closed(link)
+
+    def _count_unknown(self, type_id: int) -> None:
+        self._counters.messages_unknown += 1
 
 
 def loser(current: Link, new: Link, *, me: NodeName) -> Link:

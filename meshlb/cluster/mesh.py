@@ -57,8 +57,9 @@ from meshlb.model import (
 from meshlb.store.cluster_file import NO_CLUSTER
 from meshlb.store.keyring import KeyringFile
 from meshlb.store.overrides import OverridesFile
+from meshlb.wire.broadcast_words import Payload, Topic
 from meshlb.wire.handshake import Identity
-from meshlb.wire.messages import BackendOverride, Payload, Topic
+from meshlb.wire.messages import BackendOverride
 from meshlb.wire.seal import DatagramOpener, DatagramSealer, cluster_label
 
 FLUSH_S_MAX: Final = 1.0

@@ -13,7 +13,7 @@ import structlog
 
 from meshlb.cluster.counters import MeshCounters
 from meshlb.model import Address, NodeName
-from meshlb.wire.handshake import Refusal
+from meshlb.wire.refusal import Refusal
 
 LOG_EVERY_S: Final = 60.0
 ADDRESSES_MAX: Final = 1_024

@@ -1,13 +1,12 @@
 """Messages to members by name: what stands between the pins' loop and the links.
 
-Owns nothing but the encoding of a message on its way to a link.
+Owns nothing.
 """
 
 from collections.abc import Iterable
 
 from meshlb.cluster.links import Links
 from meshlb.model import NodeName
-from meshlb.wire.codec import encode_message
 from meshlb.wire.messages import Message
 
 
@@ -18,9 +17,9 @@ class LinkStreams:
         self.links: Links | None = None
 
     def send(self, peer: NodeName, message: Message) -> None:
-        """Queue a message on the link to `peer`; dropped where there is none."""
+        """Queue a message on the link to `peer`; dropped where there is none, or not understood."""
         if self.links is not None and (link := self.links.to(peer)) is not None:
-            link.send(encode_message(message))
+            link.tell(message)
 
     def takes_more(self, peer: NodeName) -> bool:
         """True where the link to `peer` has room for what can wait."""

@@ -17,8 +17,9 @@ from meshlb.cluster.link import Link
 from meshlb.cluster.overrides import Overrides
 from meshlb.errors import WireError
 from meshlb.model import NodeName
-from meshlb.wire.codec import decode, encode, encode_message
-from meshlb.wire.messages import BackendOverride, Message, Payload, Topic
+from meshlb.wire.broadcast_words import Payload, Topic
+from meshlb.wire.codec import decode, encode
+from meshlb.wire.messages import BackendOverride, Message
 
 BACKEND_STATE: Final = Topic("backend-state")
 
@@ -52,8 +53,7 @@ class Words:
 
     def greet(self, link: Link) -> None:
         """Say on a new stream all that is known."""
-        for word in self._overrides.all():
-            link.send(encode_message(word))
+        link.tell(*self._overrides.all())
 
     def hear(self, teller: NodeName, words: Iterable[Message]) -> None:
         """Take in those of `words` that are an operator's, and pass on what is news."""
@@ -79,5 +79,6 @@ class Words:
         timeout_s: float,
     ) -> Receipt:
         """Tell a word of this node's operator to all `members`; who has taken it in."""
+        self._tell_all(word, None)  # for members of a version that knows no broadcasts
         payload = Payload(encode([word]))
         return await self._broadcasts.tell(BACKEND_STATE, payload, members, timeout_s=timeout_s)

@@ -6,8 +6,9 @@ sent it.
 
 A batch is an array of messages; a message is an array `[type id, field, ...]` in the order of
 the dataclass. A nested value is an array of its fields without an id. Enums travel by value.
-Fields behind those we know are ignored, so that a later version may append some; everything else
-that deviates raises `WireError`, and nothing but `WireError` is ever raised by `decode`.
+Fields behind those we know are ignored and so are messages of a number that we do not know, so that
+a later version may add some; everything else that deviates raises `WireError`, and nothing but
+`WireError` is ever raised by `decode`.
 
 Spec: protocol/spec/messages.md.
 """
@@ -40,6 +41,7 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
+from meshlb.wire.broadcast_words import Payload, Topic
 from meshlb.wire.key_words import KeyWord
 from meshlb.wire.limits import (
     ADDRESS_HOST_BYTES_MAX,
@@ -63,10 +65,8 @@ from meshlb.wire.messages import (
     KeyHash,
     MemberUpdate,
     Message,
-    Payload,
     PinRecord,
     Position,
-    Topic,
 )
 
 Decoder = Callable[[Any], Any]
@@ -109,8 +109,10 @@ def encode(messages: Iterable[Message]) -> bytes:
     return join([encode_message(message) for message in messages])
 
 
-def decode(encoded: bytes) -> tuple[Message, ...]:
-    """The messages of a batch.
+def decode(
+    encoded: bytes, on_unknown: Callable[[int], None] = lambda type_id: None
+) -> tuple[Message, ...]:
+    """The messages of a batch that this version knows; `on_unknown` is told of each other one.
 
     Raises:
         WireError: when any of it is not as the specification says; no part of it is used.
@@ -118,7 +120,17 @@ def decode(encoded: bytes) -> tuple[Message, ...]:
     batch = _unpack(encoded)
     if type(batch) is not tuple:
         raise WireError("a batch is an array of messages")
-    return tuple([_message(item) for item in batch])
+    messages: list[Message] = []
+    for item in batch:
+        if type(item) is not tuple or not item or type(item[0]) is not int:
+            raise WireError("a message is an array that begins with its type id")
+        if (from_fields := _from_fields.get(item[0])) is not None:
+            messages.append(from_fields(item[1:]))
+        elif item[0] >= 0:
+            on_unknown(item[0])
+        else:
+            raise WireError("a type id is unsigned")
+    return tuple(messages)
 
 
 def record_codec(cls: type[Any]) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
@@ -130,6 +142,11 @@ def record_codec(cls: type[Any]) -> tuple[Callable[[Any], bytes], Callable[[byte
 def byte_string(name: Any, size_bytes: int) -> None:
     """Makes the NewType `name` a field type: exactly `size_bytes` bytes."""
     _SCALARS[name] = _exactly(size_bytes)
+
+
+def text(name: Any) -> None:
+    """Makes the NewType `name` a field type: text that is not empty."""
+    _SCALARS[name] = _pool_name
 
 
 # Reading -----------------------------------------------------------------------------------
@@ -148,16 +165,6 @@ def _unpack(encoded: bytes) -> Any:
         )
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"not MessagePack within limits: {type(error).__name__}") from error
-
-
-def _message(item: Any) -> Message:
-    if type(item) is not tuple or not item or type(item[0]) is not int:
-        raise WireError("a message is an array that begins with its type id")
-    from_fields = _from_fields.get(item[0])
-    if from_fields is None:
-        raise WireError(f"no message has type id {item[0]}")
-    message: Message = from_fields(item[1:])
-    return message
 
 
 def _integer(value: Any) -> int:

@@ -30,8 +30,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from meshlb.errors import WireError
 from meshlb.model import Address, BootId, KeyId, NodeName
-from meshlb.wire.codec import byte_string, record_codec
+from meshlb.wire.codec import byte_string, record_codec, text
 from meshlb.wire.limits import HANDSHAKE_FRAME_BYTES_MAX
+from meshlb.wire.refusal import Refusal
 from meshlb.wire.seal import (
     CLUSTER_LABEL_BYTES,
     ClusterLabel,
@@ -40,38 +41,18 @@ from meshlb.wire.seal import (
     Keyring,
     derive,
 )
-
-PROTOCOL_VERSION_MIN = 1
-PROTOCOL_VERSION_MAX = 1
+from meshlb.wire.versions import OURS, Dialect, Feature, Versions
 
 PublicKey = NewType("PublicKey", bytes)
 Proof = NewType("Proof", bytes)
+Reason = NewType("Reason", str)
 EPHEMERAL_BYTES = 32
 PROOF_BYTES = 32
 
 byte_string(ClusterLabel, CLUSTER_LABEL_BYTES)
 byte_string(PublicKey, EPHEMERAL_BYTES)
 byte_string(Proof, PROOF_BYTES)
-
-
-class Refusal(enum.StrEnum):
-    """Why a node does not let another in; the value is the reason that the log names."""
-
-    OTHER_SECRET = "other-secret"
-    OTHER_CLUSTER = "other-cluster"
-    NAME_TAKEN = "name-taken"
-    """A live member at another address has this name."""
-    OTHER_VERSION = "other-version"
-    CLUSTER_FULL = "cluster-full"
-    """The view holds as many members as it may."""
-    TOO_MANY = "too-many-connections"
-    SELF = "self"
-    """The address that was dialled is the dialler's own; not an error."""
-    LINKED = "already-linked"
-    """There is a stream to this very node already, found under another address; not an error."""
-    SHUTTING_DOWN = "shutting-down"
-    NOT_MESHLB = "not-meshlb"
-    """What arrived is no handshake; never sent, only counted."""
+text(Reason)
 
 
 class FrameKind(enum.IntEnum):
@@ -104,6 +85,7 @@ class Hello:
     label: ClusterLabel
     identity: Identity
     public_key: PublicKey
+    features: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +97,15 @@ class Welcome:
     label: ClusterLabel
     identity: Identity
     public_key: PublicKey
+    features: int = 0
+    """Those of the initiator's that the responder has as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Why the sender will not talk."""
+    """Why the sender will not talk, as text: a later version may know more reasons."""
 
-    reason: Refusal
+    reason: Reason
 
 
 _pack_hello, _unpack_hello = record_codec(Hello)
@@ -149,7 +133,8 @@ class Established:
     """The handshake is done; `rest` is what followed it and belongs to `opener`."""
 
     peer: Identity
-    version: int
+    dialect: Dialect
+    """What the two may say to each other."""
     key_id: KeyId
     """Of the secret that authenticated it."""
     sealer: FrameSealer
@@ -211,19 +196,26 @@ def frame(kind: FrameKind, body: bytes = b"") -> bytes:
 
 def refuse_frame(reason: Refusal) -> bytes:
     """The clear message that tells a peer why it is refused."""
-    return frame(FrameKind.REFUSE, _pack_refuse(Refuse(reason)))
+    return frame(FrameKind.REFUSE, _pack_refuse(Refuse(Reason(reason.value))))
 
 
 class _Side:
     """What both sides share: frames out of bytes, and a step per frame until the end."""
 
-    _version: int
+    _dialect: Dialect
 
     def __init__(
-        self, me: Identity, *, keyring: Keyring, label: ClusterLabel, ephemeral: bytes
+        self,
+        me: Identity,
+        *,
+        keyring: Keyring,
+        label: ClusterLabel,
+        ephemeral: bytes,
+        versions: Versions = OURS,
     ) -> None:
         assert len(ephemeral) == EPHEMERAL_BYTES
         self.me = me
+        self._versions = versions
         self._keyring = keyring
         self._label = label
         self._private = X25519PrivateKey.from_private_bytes(ephemeral)
@@ -244,7 +236,7 @@ class _Side:
         while (received := self._next_frame()) is not None:
             kind, body = received
             if kind is FrameKind.REFUSE:
-                step: Step = self._end(RefusedByPeer(_unpack_refuse(body).reason))
+                step: Step = self._end(RefusedByPeer(Refusal.of(_unpack_refuse(body).reason)))
             else:
                 step = self._step(kind, body)
             steps.append(step)
@@ -294,7 +286,7 @@ class _Side:
         assert self._peer is not None
         sealer, opener = FrameSealer(outward), FrameOpener(inward)
         rest = bytes(self._buffer)
-        return Established(self._peer, self._version, keys.key_id, sealer, opener, rest)
+        return Established(self._peer, self._dialect, keys.key_id, sealer, opener, rest)
 
     def _step(self, kind: FrameKind, body: bytes) -> Step:
         raise WireError(f"{kind.name} is out of turn")
@@ -309,12 +301,13 @@ class Initiator(_Side):
     def start(self) -> Send:
         """The first message; call it once, before `receive`."""
         hello = Hello(
-            PROTOCOL_VERSION_MIN,
-            PROTOCOL_VERSION_MAX,
+            self._versions.lowest,
+            self._versions.highest,
             self._keyring.key_ids,
             self._label,
             self.me,
             self._public,
+            self._versions.features,
         )
         self._hello = frame(FrameKind.HELLO, _pack_hello(hello))
         return Send(self._hello)
@@ -333,7 +326,7 @@ class Initiator(_Side):
         welcome: Welcome = _unpack_welcome(encoded)
         if (reason := self._unfit(welcome.identity, welcome.label)) is not None:
             return self.refuse(reason)
-        if not PROTOCOL_VERSION_MIN <= welcome.version <= PROTOCOL_VERSION_MAX:
+        if not self._versions.lowest <= welcome.version <= self._versions.highest:
             return self.refuse(Refusal.OTHER_VERSION)
         if (secret := self._keyring.secret(welcome.key_id)) is None:
             return self.refuse(Refusal.OTHER_SECRET)
@@ -341,7 +334,8 @@ class Initiator(_Side):
         keys = _keys(welcome.key_id, secret, self._private, welcome.public_key, transcript)
         if not hmac.compare_digest(proof, _proof(keys.responder_proof)):
             return self.refuse(Refusal.OTHER_SECRET)
-        self._keys, self._version = keys, welcome.version
+        self._keys = keys
+        self._dialect = self._versions.dialect(welcome.version, welcome.features)
         return Proven(welcome.identity)
 
     def confirm(self) -> Send:
@@ -373,17 +367,19 @@ class Responder(_Side):
         hello: Hello = _unpack_hello(body)
         if (reason := self._unfit(hello.identity, hello.label)) is not None:
             return self.refuse(reason)
-        version = min(PROTOCOL_VERSION_MAX, hello.version_max)
-        if version < max(PROTOCOL_VERSION_MIN, hello.version_min):
+        theirs = Versions(hello.version_min, hello.version_max, Feature(hello.features))
+        if (dialect := self._versions.common(theirs)) is None:
             return self.refuse(Refusal.OTHER_VERSION)
         if (key_id := self._keyring.common(hello.key_ids)) is None:
             return self.refuse(Refusal.OTHER_SECRET)
         secret = self._keyring.secret(key_id)
         assert secret is not None
-        welcome = _pack_welcome(Welcome(version, key_id, self._label, self.me, self._public))
+        welcome = _pack_welcome(
+            Welcome(dialect.version, key_id, self._label, self.me, self._public, dialect.features)
+        )
         transcript = hashlib.sha256(frame(FrameKind.HELLO, body) + welcome).digest()
         self._keys = _keys(key_id, secret, self._private, hello.public_key, transcript)
-        self._version = version
+        self._dialect = dialect
         return Send(frame(FrameKind.WELCOME, welcome + _proof(self._keys.responder_proof)))
 
     def accept(self) -> tuple[Send, Established]:

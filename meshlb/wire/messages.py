@@ -21,6 +21,7 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
+from meshlb.wire.broadcast_words import Broadcast, BroadcastAck
 from meshlb.wire.challenge import Challenge, ChallengeAnswer
 from meshlb.wire.key_words import KeyringState
 
@@ -37,6 +38,11 @@ class MemberUpdate:
     synced: bool
     """The member holds the whole table and may own slots."""
     reporter: NodeName
+    version_min: int = 0
+    """What the member speaks, see protocol/spec/versions.md; 0 and 0 where the teller does not
+    know."""
+    version_max: int = 0
+    features: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,30 +301,6 @@ class BucketPins:
     wanted: tuple[SessionKey, ...]
     last: bool
     """The range of the BucketKeys is done."""
-
-
-Topic = NewType("Topic", str)
-"""What a broadcast is about: who handles it."""
-
-Payload = NewType("Payload", bytes)
-"""At most 16 KiB; only the topic's handler knows what they mean."""
-
-
-@dataclass(frozen=True, slots=True)
-class Broadcast:
-    """Something for every member; answered by a BroadcastAck once it is handled."""
-
-    number: int
-    """Of this boot of the sender. The same number again is the same broadcast again."""
-    topic: Topic
-    payload: Payload
-
-
-@dataclass(frozen=True, slots=True)
-class BroadcastAck:
-    """The broadcast is handled here."""
-
-    number: int
 
 
 @dataclass(frozen=True, slots=True)

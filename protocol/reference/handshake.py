@@ -14,18 +14,6 @@ from protocol.reference.unpack import Malformed, unpack
 
 HELLO, WELCOME, PROVE, ACCEPT, REFUSE = range(1, 6)
 PROOF_BYTES = 32
-REFUSALS = (
-    "other-secret",
-    "other-cluster",
-    "name-taken",
-    "other-version",
-    "cluster-full",
-    "too-many-connections",
-    "self",
-    "already-linked",
-    "shutting-down",
-    "not-meshlb",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +59,30 @@ def read_hello(body: bytes) -> dict[str, Any]:
         "label": _bytes(label, 8),
         "identity": _identity(identity),
         "public_key": _bytes(public_key, 32),
+        "features": _uint(values[6]) if len(values) > 6 else 0,
     }
 
 
 def read_welcome(body: bytes) -> dict[str, Any]:
     """The fields of WELCOME, and the proof behind them."""
     encoded, proof = body[:-PROOF_BYTES], body[-PROOF_BYTES:]
-    version, key_id, label, identity, public_key = _array(encoded, 5)[:5]
+    values = _array(encoded, 5)
+    version, key_id, label, identity, public_key = values[:5]
     return {
         "version": _uint(version),
         "key_id": _bytes(key_id, 4),
         "label": _bytes(label, 8),
         "identity": _identity(identity),
         "public_key": _bytes(public_key, 32),
+        "features": _uint(values[5]) if len(values) > 5 else 0,
         "encoded": encoded,
         "proof": proof,
     }
 
 
 def read_refuse(body: bytes) -> str:
-    """The reason in REFUSE."""
-    reason = _array(body, 1)[0]
-    if reason not in REFUSALS:
-        raise Malformed("no reason")
-    return str(reason)
+    """The reason in REFUSE; a later version may give one that this one does not know."""
+    return str(fields([["reason", "name"]], _array(body, 1))["reason"])
 
 
 def derive_keys(

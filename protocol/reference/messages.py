@@ -38,7 +38,7 @@ _NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 
 def decode(encoded: bytes, *, carrier: str | None = None) -> list[dict[str, Any]]:
-    """The messages of a batch.
+    """The messages of a batch that the schema knows; others are ignored.
 
     Args:
         encoded: the batch.
@@ -50,26 +50,33 @@ def decode(encoded: bytes, *, carrier: str | None = None) -> list[dict[str, Any]
     batch = unpack(encoded, LIMITS)
     if not isinstance(batch, tuple):
         raise Malformed("a batch is an array")
-    return [_message(item, carrier) for item in batch]
+    messages = [_message(item, carrier) for item in batch]
+    return [message for message in messages if message is not None]
 
 
-def _message(item: Any, carrier: str | None) -> dict[str, Any]:
-    if not isinstance(item, tuple) or not item or type(item[0]) is not int:
+def _message(item: Any, carrier: str | None) -> dict[str, Any] | None:
+    if not isinstance(item, tuple) or not item or type(item[0]) is not int or item[0] < 0:
         raise Malformed("a message is an array that begins with its number")
     name = _BY_ID.get(item[0])
     if name is None:
-        raise Malformed(f"no message has the number {item[0]}")
+        return None
     message = SCHEMA["message"][name]
     if carrier is not None and message["carrier"] not in ("both", carrier):
         raise Malformed(f"{name} may not travel there")
     return {"message": name, **fields(message["fields"], item[1:])}
 
 
-def fields(schema: list[list[str]], values: tuple[Any, ...]) -> dict[str, Any]:
+def fields(schema: list[list[Any]], values: tuple[Any, ...]) -> dict[str, Any]:
     """The values by name; those behind the ones that the schema knows are ignored."""
-    if len(values) < len(schema):
-        raise Malformed("fields are missing")
-    return {name: _field(kind, value) for (name, kind), value in zip(schema, values, strict=False)}
+    read: dict[str, Any] = {}
+    for place, (name, kind, *absent) in enumerate(schema):
+        if place < len(values):
+            read[name] = _field(kind, values[place])
+        elif absent:
+            read[name] = absent[0]
+        else:
+            raise Malformed("fields are missing")
+    return read
 
 
 def _field(kind: str, value: Any) -> Any:

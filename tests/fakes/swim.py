@@ -6,6 +6,7 @@ from typing import Any
 from meshlb.core.swim import LAN, Effect, Member, Membership, SendDatagram, SendStream, StreamOpened
 from meshlb.model import Address, BootId, MemberState, NodeName
 from meshlb.wire.messages import MemberUpdate, Message
+from meshlb.wire.versions import OURS
 
 ALIVE, SUSPECT, DEAD, LEFT = MemberState
 
@@ -26,6 +27,9 @@ def told(
         "state": state,
         "synced": False,
         "reporter": NodeName(name),
+        "version_min": OURS.lowest,
+        "version_max": OURS.highest,
+        "features": int(OURS.features),
     }
     return MemberUpdate(**{**defaults, **fields})
 

@@ -19,6 +19,7 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
+from meshlb.wire.broadcast_words import Payload, Topic
 from meshlb.wire.codec import decode, encode
 from meshlb.wire.handshake import Identity, Initiator, Responder
 from meshlb.wire.key_words import InstalledKey, KeyWord
@@ -30,10 +31,8 @@ from meshlb.wire.messages import (
     KeyHash,
     MemberUpdate,
     Message,
-    Payload,
     PinRecord,
     Position,
-    Topic,
 )
 from meshlb.wire.seal import (
     CLUSTER_LABEL_BYTES,

@@ -206,6 +206,26 @@ def test_a_refusal_names_its_reason(reason: str) -> None:
     assert (kind, handshake.read_refuse(body)) == (handshake.REFUSE, reason)
 
 
+def test_a_refusal_of_a_later_version_has_a_reason() -> None:
+    ((kind, body),) = handshake.split(bytes.fromhex(HANDSHAKE["refuse_of_a_later_version"]))
+    assert kind == handshake.REFUSE
+    assert handshake.read_refuse(body) not in HANDSHAKE["refuse"]
+
+
+@pytest.mark.parametrize("vector", named(HANDSHAKE["hellos"]))
+def test_the_answer_to_a_hello_names_version_and_features(vector: dict[str, Any]) -> None:
+    ((_, hello),) = handshake.split(bytes.fromhex(vector["hello"]))
+    ((kind, body),) = handshake.split(bytes.fromhex(vector["answer"]))
+    offered = handshake.read_hello(hello)
+    if kind == handshake.REFUSE:
+        assert handshake.read_refuse(body) == vector["refused"]
+        return
+    welcome = handshake.read_welcome(body)
+    assert (welcome["version"], welcome["features"]) == (vector["version"], vector["features"])
+    assert offered["version_min"] <= welcome["version"] <= offered["version_max"]
+    assert welcome["features"] & ~offered["features"] == 0
+
+
 @pytest.mark.parametrize("vector", named(HANDSHAKE["malformed_for_responder"]))
 def test_a_malformed_handshake_is_refused_without_an_answer(vector: dict[str, Any]) -> None:
     with pytest.raises(Malformed):

@@ -26,12 +26,16 @@ _FIXED_BYTES: Final = 32
 _ADDRESS_BYTES: Final = 6
 """The port and the lengths around an address."""
 
+_VERSIONS_BYTES: Final = 27
+"""Three integers of any size."""
+
 
 def size_bound_bytes(message: Message) -> int:
     """An upper bound for the small messages of membership, whatever the codec."""
     match message:
         case MemberUpdate(name=name, address=address, reporter=reporter):
-            return _FIXED_BYTES + _ADDRESS_BYTES + len(name) + len(address.host) + len(reporter)
+            names = len(name) + len(address.host) + len(reporter)
+            return _FIXED_BYTES + _ADDRESS_BYTES + _VERSIONS_BYTES + names
         case PingRequest(target=target, address=address):
             return _FIXED_BYTES + _ADDRESS_BYTES + len(target) + len(address.host)
         case Ping(target=target):

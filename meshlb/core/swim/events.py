@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from meshlb.core.swim.member import Member
 from meshlb.model import Address, BootId, MemberState, NodeName
-from meshlb.wire.handshake import Refusal
 from meshlb.wire.messages import Message
+from meshlb.wire.refusal import Refusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ Must not know: time-outs, probes, other members. Spec: protocol/spec/membership.
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from meshlb.model import Address, BootId, MemberState, NodeName
 from meshlb.wire.messages import MemberUpdate
+from meshlb.wire.versions import Versions
 
 LIVE: Final = frozenset({MemberState.ALIVE, MemberState.SUSPECT})
 """The states in which a member takes part."""
@@ -33,6 +34,32 @@ class Member:
     synced: bool
     reporter: NodeName
     since: float
+    versions: Versions | None = None
+    """What it speaks; None until somebody has said it. The same for a whole boot."""
+
+    @classmethod
+    def born(
+        cls,
+        name: NodeName,
+        address: Address,
+        boot_id: BootId,
+        incarnation: int,
+        *,
+        versions: Versions,
+        now: float,
+    ) -> "Member":
+        """A node as it sees itself when it starts."""
+        return cls(
+            name=name,
+            address=address,
+            boot_id=boot_id,
+            incarnation=incarnation,
+            state=MemberState.ALIVE,
+            synced=False,
+            reporter=name,
+            since=now,
+            versions=versions,
+        )
 
     @classmethod
     def told(cls, update: MemberUpdate, now: float) -> "Member":
@@ -46,6 +73,7 @@ class Member:
             synced=update.synced,
             reporter=update.reporter,
             since=now,
+            versions=Versions.told(update),
         )
 
     @property
@@ -55,6 +83,7 @@ class Member:
 
     def update(self) -> MemberUpdate:
         """What to tell others of this member; the first reporter's name is passed on."""
+        spoken = self.versions
         return MemberUpdate(
             name=self.name,
             address=self.address,
@@ -63,6 +92,9 @@ class Member:
             state=self.state,
             synced=self.synced,
             reporter=self.reporter,
+            version_min=spoken.lowest if spoken else 0,
+            version_max=spoken.highest if spoken else 0,
+            features=int(spoken.features) if spoken else 0,
         )
 
 
@@ -146,7 +178,19 @@ def merge(known: Member | None, update: MemberUpdate, now: float) -> tuple[Membe
     if age is Age.OLDER:
         return known, Outcome.STALE
     outcome = _TRANSITIONS[age, known.state if known else None][update.state]
-    return (Member.told(update, now) if outcome.replaces else known), outcome
+    after = Member.told(update, now) if outcome.replaces else known
+    return _with_versions(after, known, update), outcome
+
+
+def _with_versions(
+    after: Member | None, known: Member | None, update: MemberUpdate
+) -> Member | None:
+    """Fills in what a member of version 1 leaves out where it passes a report on."""
+    if after is None or known is None or after.versions is not None:
+        return after
+    same_boot = known.boot_id == update.boot_id
+    versions = known.versions or Versions.told(update) if same_boot else None
+    return replace(after, versions=versions) if versions is not None else after
 
 
 def is_contested(known: Member | None, update: MemberUpdate) -> bool:

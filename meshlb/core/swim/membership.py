@@ -37,8 +37,9 @@ from meshlb.core.swim.suspicion import Suspicions
 from meshlb.core.swim.timings import Timings
 from meshlb.core.swim.view import Change, Ownership, View
 from meshlb.model import Address, BootId, MemberState, NodeName
-from meshlb.wire.handshake import Refusal
 from meshlb.wire.messages import Ack, MemberUpdate, Message, Nack, Ping, PingRequest, PushPull
+from meshlb.wire.refusal import Refusal
+from meshlb.wire.versions import OURS, Versions
 
 if TYPE_CHECKING:
     from random import Random
@@ -69,17 +70,9 @@ class Membership:
         now: float,
         seeds: Iterable[Address] = (),
         size_of: SizeOf = size_bound_bytes,
+        versions: Versions = OURS,
     ) -> None:
-        me = Member(
-            name=name,
-            address=address,
-            boot_id=boot_id,
-            incarnation=incarnation,
-            state=MemberState.ALIVE,
-            synced=False,
-            reporter=name,
-            since=now,
-        )
+        me = Member.born(name, address, boot_id, incarnation, versions=versions, now=now)
         sequence = itertools.count(1)
         self._name = name
         self._timings = timings

@@ -3,7 +3,7 @@
 import trio
 
 from meshlb.model import BackendName, BackendState, NodeName, PoolName
-from meshlb.wire.messages import Payload, Topic
+from meshlb.wire.broadcast_words import Payload, Topic
 from tests.runtime.cluster.kit import Node, cluster, until
 
 NEWS = Topic("news")

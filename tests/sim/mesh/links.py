@@ -14,9 +14,12 @@ from meshlb.cluster.link import OUTBOX_BYTES_LOW, OUTBOX_BYTES_MAX, CloseReason
 from meshlb.cluster.links import CONNECT_S, HANDSHAKE_S, loser
 from meshlb.model import Address, NodeName
 from meshlb.wire.codec import decode, encode_message, join
-from meshlb.wire.handshake import Identity, Refusal
+from meshlb.wire.handshake import Identity
 from meshlb.wire.messages import Message
+from meshlb.wire.refusal import Refusal
+from meshlb.wire.versions import Dialect, Versions
 from tests.sim.mesh.pipes import End, Pipes
+from tests.sim.mesh.tongues import Frame, Tongue
 
 BYTES_PER_MESSAGE = 4_096
 """What a message counts for in an outbox; large, so that limits are met."""
@@ -31,6 +34,7 @@ class Step:
     kind: str
     identity: Identity | None = None
     refusal: Refusal | None = None
+    versions: Versions | None = None
 
 
 class Owner(Protocol):
@@ -38,6 +42,7 @@ class Owner(Protocol):
 
     me: Identity
     agent: Any
+    tongue: Tongue
 
     def act(self, call: Callable[[], None]) -> None:
         """Call it in the process: later if that stands still, never if it is gone."""
@@ -69,8 +74,11 @@ class Owner(Protocol):
 class SimLink:
     """As `meshlb.cluster.link.Link`."""
 
-    def __init__(self, owner: Owner, end: End, peer: Identity, dialled: Address | None) -> None:
+    def __init__(
+        self, owner: Owner, end: End, peer: Identity, dialled: Address | None, dialect: Dialect
+    ) -> None:
         self.peer = peer
+        self.dialect = dialect
         self.dialled = dialled
         self.opened_at = owner.now()
         self.close_reason: CloseReason | None = None
@@ -95,6 +103,14 @@ class SimLink:
     def is_low(self) -> bool:
         return self.is_open and self.outbox_bytes < OUTBOX_BYTES_LOW
 
+    def takes(self, kind: type[Message]) -> bool:
+        return kind in self.dialect.kinds
+
+    def tell(self, *messages: Message, is_coded: bool = True) -> None:
+        for message in messages:
+            if self.takes(type(message)):
+                self.send(encode_message(message) if is_coded else message)
+
     def send(self, encoded: Message | bytes) -> None:
         if not self.is_open:
             return
@@ -115,7 +131,7 @@ class SimLink:
             )
             self._owner.touch_off("send")
             self._owner.let_out(messages)
-            self.end.send(messages)
+            self.end.send(self._owner.tongue.out(messages))
 
     def close(self, reason: CloseReason) -> None:
         if self.close_reason is None:
@@ -137,7 +153,7 @@ class SimStreams:
     def send(self, peer: NodeName, message: Message) -> None:
         self._owner.observe(peer, message)
         if self.links is not None and (link := self.links.to(peer)) is not None:
-            link.send(encode_message(message) if self._is_coded else message)
+            link.tell(message, is_coded=self._is_coded)
 
     def takes_more(self, peer: NodeName) -> bool:
         link = self.links.to(peer) if self.links is not None else None
@@ -228,7 +244,7 @@ class SimLinks:
         world = self._pipes.world
         world.at(world.now + HANDSHAKE_S, lambda: self._give_up(here))
         world.at(world.now + HANDSHAKE_S, lambda: there._give_up(beyond))
-        here.send(Step("hello", self._owner.me))
+        here.send(Step("hello", self._owner.me, versions=self._owner.tongue.versions))
 
     def _give_up(self, end: End) -> None:
         """Close an end whose handshake has come to nothing."""
@@ -253,7 +269,7 @@ class SimLinks:
             assert step.identity is not None
             refusal = self._wanted(step.identity)
             if refusal is None:
-                end.send(Step("confirm", self._owner.me))
+                end.send(Step("confirm", self._owner.me, versions=self._owner.tongue.versions))
                 return
             end.send(Step("refuse", refusal=refusal))
             end.close()
@@ -264,7 +280,7 @@ class SimLinks:
         else:
             assert step.identity is not None
             del self._dialling[address]
-            self._run_link(end, step.identity, dialled=address)
+            self._run_link(end, step, dialled=address)
 
     def _answer(self, end: End, step: Step) -> None:
         """The side that was dialled."""
@@ -278,8 +294,8 @@ class SimLinks:
             if refusal is not None:
                 end.send(Step("refuse", refusal=refusal))
                 return
-            end.send(Step("accept", self._owner.me))
-            self._run_link(end, step.identity, dialled=None)
+            end.send(Step("accept", self._owner.me, versions=self._owner.tongue.versions))
+            self._run_link(end, step, dialled=None)
 
     def _admit(self, peer: Identity) -> Refusal | None:
         refusal: Refusal | None = self._owner.agent.admit(peer)
@@ -295,8 +311,12 @@ class SimLinks:
 
     # Open --------------------------------------------------------------------------------
 
-    def _run_link(self, end: End, peer: Identity, *, dialled: Address | None) -> None:
-        link = SimLink(self._owner, end, peer, dialled)
+    def _run_link(self, end: End, step: Step, *, dialled: Address | None) -> None:
+        assert step.identity is not None
+        assert step.versions is not None
+        dialect = self._owner.tongue.versions.common(step.versions)
+        assert dialect is not None
+        link = SimLink(self._owner, end, step.identity, dialled, dialect)
         current = self._by_name.get(link.name)
         if current is not None:
             ended = loser(current, link, me=self._owner.me.name)  # type: ignore[arg-type]  # alike
@@ -315,10 +335,11 @@ class SimLinks:
         self._owner.note_link(link.name)
         self._owner.agent.link_opened(link)
 
-    def _deliver(self, link: SimLink, frame: tuple[Message, ...]) -> None:
+    def _deliver(self, link: SimLink, frame: Frame) -> None:
         if link.is_open and self._by_name.get(link.name) is link:
-            self._owner.overhear(link.name, frame)
-            self._owner.agent.deliver(link, frame)
+            messages = self._owner.tongue.into(frame)
+            self._owner.overhear(link.name, messages)
+            self._owner.agent.deliver(link, messages)
 
     def _finish(self, link: SimLink) -> None:
         self._ends.pop(link.end, None)

@@ -12,12 +12,14 @@ from meshlb.core.swim.timings import PROFILES
 from meshlb.model import Address, BackendName, NodeName
 from meshlb.wire.messages import BackendOverride
 from tests.sim.mesh.air import CALM, Air
+from tests.sim.mesh.challenges import ChallengingPort
 from tests.sim.mesh.disk import Disk
 from tests.sim.mesh.links import SimLinks
 from tests.sim.mesh.pipes import Pipes
 from tests.sim.mesh.plan import Fault, Plan
-from tests.sim.mesh.ports import Datagram, Post
+from tests.sim.mesh.ports import Datagram, Post, SimPort
 from tests.sim.mesh.process import Process, Watcher
+from tests.sim.mesh.tongues import TODAY, Tongue
 from tests.sim.mesh.world import World
 
 START_SPREAD_S = 0.3
@@ -33,6 +35,8 @@ class Host:
     process: Process | None = None
     has_left: bool = False
     down_since: float | None = None
+    tongue: Tongue = TODAY
+    """What its next process speaks."""
     highest_incarnation: int = 0
     """That a process here has ever given itself."""
 
@@ -79,6 +83,7 @@ class SimMesh:
         if host is None:
             address = Address(f"10.0.0.{len(self.hosts) + 1}", 7946)
             host = self.hosts[name] = self._by_address[address] = Host(name, address)
+            host.tongue = self.plan.tongue
         return host
 
     # Processes ---------------------------------------------------------------------------
@@ -104,6 +109,8 @@ class SimMesh:
             post=self.post,
             is_coded=self.plan.is_coded,
             log_entries_max=self.plan.log_entries_max,
+            tongue=host.tongue,
+            port=ChallengingPort if self.plan.has_challenges else SimPort,
         )
         host.process, host.has_left, host.down_since = process, False, None
         process.on_killed = lambda: self._end(host, is_power_lost=False)
@@ -150,6 +157,8 @@ class SimMesh:
         self.world.note(fault.host or "-", fault.kind, fault)
         self.log.append(fault)
         later = self.world.now + fault.for_s
+        if fault.tongue is not None:
+            self._host(fault.host).tongue = fault.tongue
         match fault.kind:
             case "crash":
                 self._crash(fault)

@@ -11,6 +11,7 @@ from typing import Literal
 
 from meshlb.model import NodeName
 from tests.sim.mesh.air import Way, Weather
+from tests.sim.mesh.tongues import TODAY, Tongue
 
 Kind = Literal[
     "crash", "pause", "cut", "weather", "slow", "reset", "leave", "join", "backend", "word",
@@ -48,6 +49,8 @@ class Fault:
     backend: str = ""
     state: str = ""
     count: int = 0
+    tongue: Tongue | None = None
+    """A restart: the version that the host speaks from then on; None: the same."""
 
     @property
     def until(self) -> float:
@@ -98,6 +101,10 @@ class Plan:
     """One fault of one host at a time, and quiet after each: nothing may be lost or contradict."""
     faults: tuple[Fault, ...]
     steps: tuple[Step, ...]
+    tongue: Tongue = TODAY
+    """What hosts speak when they start for the first time."""
+    has_challenges: bool = False
+    """Datagrams count only of who has answered a challenge, where its version knows any."""
 
     def without(self, left_out: frozenset[int]) -> "Plan":
         """The plan without these faults, by place."""

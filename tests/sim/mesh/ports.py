@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from meshlb.model import Address, BootId, NodeName
 from meshlb.wire.messages import Message
 from meshlb.wire.seal import ReplayWindow
+from tests.fakes.version_1 import Stranger
+from tests.sim.mesh.tongues import Frame
 
 if TYPE_CHECKING:
     from tests.sim.mesh.process import Process
@@ -28,7 +30,7 @@ class Datagram:
     boot_id: BootId
     source: Address
     counter: int
-    messages: tuple[Message, ...]
+    messages: Frame
 
 
 class Post:
@@ -52,11 +54,15 @@ class SimPort:
     def introduce(self, name: NodeName, boot_id: BootId) -> None:
         self._windows.setdefault((name, boot_id), ReplayWindow())
 
+    def trust(self, name: NodeName, boot_id: BootId) -> None:
+        self.introduce(name, boot_id)
+
     def send(self, to: Address, messages: tuple[Message, ...]) -> None:
         self._counter += 1
         me = self._process.me
         self._process.touch_off("datagram")
-        datagram = Datagram(me.name, me.boot_id, me.address, self._counter, messages)
+        frame = self._process.tongue.out(messages)
+        datagram = Datagram(me.name, me.boot_id, me.address, self._counter, frame)
         self._post.recorded.append(datagram)
         self._post.carry(datagram, to)
 
@@ -66,8 +72,17 @@ class SimPort:
         if window is None or not window.is_fresh(datagram.counter):
             self.refused += 1
             return
+        messages = self.read(datagram)
+        if messages is None:
+            self.refused += 1
+            return
         window.mark(datagram.counter)
         self._process.watcher.accepted(self._process, datagram)
-        self._process.agent.datagram(
-            datagram.sender, datagram.boot_id, datagram.source, datagram.messages
-        )
+        self._process.agent.datagram(datagram.sender, datagram.boot_id, datagram.source, messages)
+
+    def read(self, datagram: Datagram) -> tuple[Message, ...] | None:
+        """Its messages; None where it is of a later version, sent to an earlier process here."""
+        try:
+            return self._process.tongue.into(datagram.messages)
+        except Stranger:
+            return None

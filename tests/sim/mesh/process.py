@@ -31,6 +31,7 @@ from meshlb.wire.messages import BackendOverride, Message
 from tests.sim.mesh.disk import Disk, Store
 from tests.sim.mesh.links import SimLinks, SimStreams
 from tests.sim.mesh.ports import Datagram, Post, SimPort
+from tests.sim.mesh.tongues import TODAY, Tongue
 from tests.sim.mesh.world import World
 
 TURN_LAG_S_MAX = 0.0002
@@ -99,8 +100,11 @@ class Process:
         post: Post,
         is_coded: bool,
         log_entries_max: int,
+        tongue: Tongue = TODAY,
+        port: type[SimPort] = SimPort,
     ) -> None:
         self.world = world
+        self.tongue = tongue
         self.name = name
         self.disk = disk
         self.watcher = watcher
@@ -128,11 +132,10 @@ class Process:
         self.counters = MeshCounters()
         self.overrides = Overrides(name, disk)
         self.on_override: Callable[[BackendOverride], None] = lambda word: None
-        self._wire(seeds, timings, log_entries_max, post)
+        self.port = port(self, post)
+        self._wire(seeds, timings, log_entries_max)
 
-    def _wire(
-        self, seeds: tuple[Address, ...], timings: Timings, log_entries_max: int, post: Post
-    ) -> None:
+    def _wire(self, seeds: tuple[Address, ...], timings: Timings, log_entries_max: int) -> None:
         self.log = ReplicationLog(self.me.boot_id, entries_max=log_entries_max)
         self.turns = Turns(
             name=self.name,
@@ -154,9 +157,9 @@ class Process:
             rng=Random(self._rng.getrandbits(64)),
             now=self.now(),
             seeds=seeds,
+            versions=self.tongue.versions,
         )
         self.membership.process = self
-        self.port = SimPort(self, post)
         self.agent = Agent(
             self.me,
             membership=self.membership,

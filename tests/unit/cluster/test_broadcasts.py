@@ -8,8 +8,9 @@ import trio.testing
 
 from meshlb.cluster.broadcasts import HEARD_MAX, UNDER_WAY_MAX, Broadcasts, Receipt
 from meshlb.model import BootId, NodeName
+from meshlb.wire.broadcast_words import Broadcast, BroadcastAck, Payload, Topic
 from meshlb.wire.limits import PAYLOAD_BYTES_MAX
-from meshlb.wire.messages import Broadcast, BroadcastAck, Message, Payload, Topic
+from meshlb.wire.messages import Message
 
 ME, B, C = NodeName("a"), NodeName("b"), NodeName("c")
 BOOT = BootId(1)
@@ -21,7 +22,10 @@ class Rig:
     def __init__(self) -> None:
         self.sent: list[tuple[NodeName, Message]] = []
         self.handled: list[tuple[NodeName, Payload]] = []
-        self.broadcasts = Broadcasts(lambda peer, message: self.sent.append((peer, message)))
+        self.deaf: set[NodeName] = set()
+        self.broadcasts = Broadcasts(
+            lambda peer, message: self.sent.append((peer, message)), self.deaf.__contains__
+        )
         self.broadcasts.handle(NEWS, lambda sender, payload: self.handled.append((sender, payload)))
 
     async def tell(
@@ -166,3 +170,27 @@ def test_only_so_many_are_remembered() -> None:
     for number in range(1, HEARD_MAX + 2):
         rig.broadcasts.hear(B, BOOT, Broadcast(number, NEWS, Payload(b"")))
     assert len(rig.broadcasts._heard) == HEARD_MAX
+
+
+async def test_a_member_of_a_version_without_broadcasts_is_named_and_not_waited_for() -> None:
+    rig = Rig()
+    rig.deaf.add(B)
+    receipt = await rig.tell(B, C, then=lambda: rig.ack(C))
+    assert receipt == Receipt((C,), (B,), ())
+    assert [peer for peer, _ in rig.sent] == [C]
+
+
+async def test_nobody_is_waited_for_where_none_knows_broadcasts() -> None:
+    rig = Rig()
+    rig.deaf |= {B, C}
+    assert await rig.tell(B, C) == Receipt((), (B, C), ())
+
+
+async def test_a_member_that_turns_out_to_know_no_broadcasts_holds_up_nobody() -> None:
+    rig = Rig()
+
+    def link_up() -> None:
+        rig.deaf.add(B)
+        rig.broadcasts.linked(B)
+
+    assert await rig.tell(B, then=link_up) == Receipt((), (B,), ())

@@ -131,6 +131,25 @@ async def test_a_closed_port_drops_what_it_is_given() -> None:
     assert here.counters.datagrams_unsent == 1
 
 
+async def test_who_knows_no_challenge_is_trusted_from_its_handshake_on() -> None:
+    async with two_ports() as (here, there):
+        here.port.trust(NodeName("there"), BootId(1))
+        there.port.send(here.address, (Ack(1),))
+        there.port.send(here.address, (Ack(2),))
+        await reach(2, here.arrived)
+        assert here.counters.datagrams_refused == {}
+        assert there.arrived == []
+
+
+async def test_what_only_a_later_version_knows_is_passed_over_and_counted() -> None:
+    async with two_ports() as (here, there):
+        later = here.sealer.seal(bytes.fromhex("92" + "93ccfa01a178" + "920302"))
+        there.port._socket.sendto(later, (there.address.host, there.address.port))
+        await reach(1, there.arrived)
+        assert [messages for *_, messages in there.arrived] == [(Ack(2),)]
+        assert there.counters.messages_unknown == 1
+
+
 class TestAChallenge:
     """`there` has started anew: it knows the boot of `here`, and not where its counter stands."""
 

@@ -11,11 +11,11 @@ from meshlb.wire.handshake import (
     Established,
     Identity,
     Initiator,
-    Refusal,
     RefusedByPeer,
     RefusedPeer,
     Responder,
 )
+from meshlb.wire.refusal import Refusal
 from meshlb.wire.seal import Keyring, cluster_label
 
 A = Identity(NodeName("a"), BootId(1), Address("127.0.0.1", 1))

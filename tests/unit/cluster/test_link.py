@@ -8,28 +8,43 @@ import trio.testing
 
 from meshlb.cluster.link import OUTBOX_BYTES_LOW, OUTBOX_BYTES_MAX, QUIET_S, Link
 from meshlb.model import Address, BootId, KeyId, NodeName
+from meshlb.wire.broadcast_words import BroadcastAck
 from meshlb.wire.codec import decode, encode, encode_message
 from meshlb.wire.handshake import Established, Identity
 from meshlb.wire.limits import FRAME_PLAIN_BYTES_MAX
 from meshlb.wire.messages import Ack, DeltaAck, Message, Nack, Ping
 from meshlb.wire.seal import FrameOpener, FrameSealer
+from meshlb.wire.versions import ALL_FEATURES, VERSION_MAX, Dialect
 
 PEER = Identity(NodeName("peer"), BootId(2), Address("127.0.0.1", 1))
 OUT, IN = b"o" * 32, b"i" * 32
 
 
+ALL = Dialect(VERSION_MAX, ALL_FEATURES)
+
+
 class Rig:
     """A link, and the other end of its stream in the hands of the test."""
 
-    def __init__(self, *, rest: bytes = b"", takes_bytes: int = 0) -> None:
+    def __init__(self, *, rest: bytes = b"", takes_bytes: int = 0, dialect: Dialect = ALL) -> None:
         ours, self.stream = trio.testing.memory_stream_pair()
         self.sealer, self.opener = FrameSealer(IN), FrameOpener(OUT)
         self.heard: list[Message] = []
         self.takes_bytes = takes_bytes
         self.frames: list[tuple[Message, ...]] = []
         self.lows = 0
-        established = Established(PEER, 1, KeyId(b"key1"), FrameSealer(OUT), FrameOpener(IN), rest)
-        self.link = Link(ours, established, dialled=None, now=trio.current_time(), on_low=self._low)
+        established = Established(
+            PEER, dialect, KeyId(b"key1"), FrameSealer(OUT), FrameOpener(IN), rest
+        )
+        self.unknown: list[int] = []
+        self.link = Link(
+            ours,
+            established,
+            dialled=None,
+            now=trio.current_time(),
+            on_low=self._low,
+            on_unknown=self.unknown.append,
+        )
 
     def _write_some(self, frame: bytes) -> int:
         """A kernel with room for `takes_bytes`."""
@@ -101,7 +116,7 @@ async def test_a_peer_that_trickles_bytes_of_a_frame_is_cut_off(autojump_clock: 
 async def test_a_peer_that_reads_nothing_is_cut_off(autojump_clock: object) -> None:
     ours, theirs = trio.testing.lockstep_stream_pair()
     rig = Rig()
-    established = Established(PEER, 1, KeyId(b"key1"), FrameSealer(OUT), FrameOpener(IN), b"")
+    established = Established(PEER, ALL, KeyId(b"key1"), FrameSealer(OUT), FrameOpener(IN), b"")
     link = Link(ours, established, dialled=None, now=0.0, on_low=lambda: None)
     async with trio.open_nursery() as nursery:
 
@@ -203,3 +218,28 @@ async def test_a_quiet_link_writes_at_once_what_the_kernel_takes(
                 heard += await rig.frame()
             assert heard == tuple(Ack(seq) for seq in range(10)), round_number
         nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_is_told_nothing_that_it_would_not_understand(autojump_clock: object) -> None:
+    rig = Rig(dialect=Dialect(1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.link.run, rig.deliver)
+        rig.link.tell(BroadcastAck(1), Ping(1, NodeName("b")), BroadcastAck(2))
+        rig.link.flush()
+        assert await rig.frame() == (Ping(1, NodeName("b")),)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_only_a_later_version_knows_is_passed_over_and_counted(
+    autojump_clock: object,
+) -> None:
+    rig = Rig()
+    later = bytes.fromhex("92" + "93ccfa01a178" + "920302")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.link.run, rig.deliver)
+        await rig.stream.send_all(rig.sealer.seal(later))
+        await trio.testing.wait_all_tasks_blocked()
+        assert rig.link.is_open
+        nursery.cancel_scope.cancel()
+    assert rig.heard == [Ack(2)]
+    assert rig.unknown == [250]

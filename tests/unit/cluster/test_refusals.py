@@ -3,7 +3,7 @@ from structlog.testing import capture_logs
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.refusals import ADDRESSES_MAX, LOG_EVERY_S, RefusalLog
 from meshlb.model import Address, NodeName
-from meshlb.wire.handshake import Refusal
+from meshlb.wire.refusal import Refusal
 
 HERE, THERE = Address("10.0.0.1", 1), Address("10.0.0.2", 1)
 

@@ -10,8 +10,9 @@ from meshlb.cluster.link import Link
 from meshlb.cluster.overrides import Overrides
 from meshlb.cluster.words import BACKEND_STATE, Words
 from meshlb.model import BackendName, BackendState, BootId, NodeName, PoolName
-from meshlb.wire.codec import decode, encode, join
-from meshlb.wire.messages import BackendOverride, Broadcast, Message, Payload
+from meshlb.wire.broadcast_words import Broadcast, Payload
+from meshlb.wire.codec import encode
+from meshlb.wire.messages import BackendOverride, Message
 
 ME, B, C = NodeName("me"), NodeName("b"), NodeName("c")
 WORD = BackendOverride(PoolName("app"), BackendName("s1"), BackendState.DRAINING, 7, B)
@@ -26,7 +27,9 @@ class Member:
         self.told: list[tuple[Message, NodeName | None]] = []
         self.answered: list[tuple[NodeName, Message]] = []
         self.overrides = Overrides(ME, self)
-        self.broadcasts = Broadcasts(lambda peer, message: self.answered.append((peer, message)))
+        self.broadcasts = Broadcasts(
+            lambda peer, message: self.answered.append((peer, message)), lambda peer: False
+        )
         self.words = Words(
             self.overrides,
             broadcasts=self.broadcasts,
@@ -49,10 +52,10 @@ class Outbox:
     """What a new stream is given first."""
 
     def __init__(self) -> None:
-        self.sent: list[bytes] = []
+        self.sent: list[Message] = []
 
-    def send(self, encoded: bytes) -> None:
-        self.sent.append(encoded)
+    def tell(self, *messages: Message) -> None:
+        self.sent += messages
 
 
 def test_a_word_that_is_news_is_passed_on_to_all_but_its_teller_and_only_once() -> None:
@@ -84,7 +87,7 @@ def test_a_new_stream_hears_every_word() -> None:
     member, outbox = Member(), Outbox()
     member.words.hear(B, [WORD])
     member.words.greet(cast("Link", outbox))
-    assert decode(join(outbox.sent)) == (WORD,)
+    assert outbox.sent == [WORD]
 
 
 def test_a_malformed_broadcast_changes_nothing() -> None:
@@ -93,3 +96,9 @@ def test_a_malformed_broadcast_changes_nothing() -> None:
         member.broadcast(b"\xc1")
     assert [line["log_level"] for line in lines] == ["warning"]
     assert (member.news, member.saved) == ([], [])
+
+
+async def test_members_of_a_version_without_broadcasts_are_told_in_their_own_words() -> None:
+    member = Member()
+    await member.words.tell(WORD, lambda: (), timeout_s=0.0)
+    assert member.told == [(WORD, None)]

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import msgpack
 import pytest
 
 from meshlb.errors import SealError, WireError
@@ -10,30 +11,57 @@ from meshlb.wire.handshake import (
     Identity,
     Initiator,
     Proven,
-    Refusal,
     RefusedByPeer,
     RefusedPeer,
     Responder,
     Send,
     refuse_frame,
 )
+from meshlb.wire.refusal import Refusal
 from meshlb.wire.seal import Keyring, cluster_label
+from meshlb.wire.versions import (
+    ALL_FEATURES,
+    FIRST,
+    NO_FEATURES,
+    OURS,
+    VERSION_MAX,
+    Dialect,
+    Feature,
+    Versions,
+)
 
 ALICE = Identity(NodeName("alice"), BootId(1), Address("127.0.0.1", 7001))
 BOB = Identity(NodeName("bob"), BootId(2), Address("127.0.0.1", 7002))
 SECRET, OTHER = b"s" * 32, b"t" * 32
+LATER = Versions(VERSION_MAX + 1, VERSION_MAX + 2, ALL_FEATURES)
 
 
 def initiator(
-    me: Identity = ALICE, *, secrets: tuple[bytes, ...] = (SECRET,), cluster: str = "shop"
+    me: Identity = ALICE,
+    *,
+    secrets: tuple[bytes, ...] = (SECRET,),
+    cluster: str = "shop",
+    versions: Versions = OURS,
 ) -> Initiator:
     return Initiator(
-        me, keyring=Keyring(secrets), label=cluster_label(cluster), ephemeral=b"a" * 32
+        me,
+        keyring=Keyring(secrets),
+        label=cluster_label(cluster),
+        ephemeral=b"a" * 32,
+        versions=versions,
     )
 
 
-def responder(me: Identity = BOB, *, secrets: tuple[bytes, ...] = (SECRET,)) -> Responder:
-    return Responder(me, keyring=Keyring(secrets), label=cluster_label("shop"), ephemeral=b"b" * 32)
+def responder(
+    me: Identity = BOB, *, secrets: tuple[bytes, ...] = (SECRET,), versions: Versions = OURS
+) -> Responder:
+    return Responder(
+        me,
+        keyring=Keyring(secrets),
+        label=cluster_label("shop"),
+        ephemeral=b"b" * 32,
+        versions=versions,
+    )
 
 
 def welcome(dialler: Initiator, dialled: Responder) -> bytes:
@@ -101,15 +129,76 @@ def test_a_node_that_dialled_itself_is_told_so() -> None:
     assert refused(initiator(BOB), responder()) is Refusal.SELF
 
 
-def test_a_later_protocol_without_ours_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    dialler = initiator()
-    with monkeypatch.context() as patch:
-        patch.setattr(handshake, "PROTOCOL_VERSION_MIN", 2)
-        patch.setattr(handshake, "PROTOCOL_VERSION_MAX", 3)
-        hello = dialler.start()
-    (step,) = responder().receive(hello.payload)
+def test_no_common_version_is_refused() -> None:
+    assert refused(initiator(versions=LATER), responder()) is Refusal.OTHER_VERSION
+    assert refused(initiator(), responder(versions=LATER)) is Refusal.OTHER_VERSION
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "agreed"),
+    [
+        (OURS, OURS, Dialect(VERSION_MAX, ALL_FEATURES)),
+        (OURS, FIRST, Dialect(1)),
+        (Versions(2, 7, Feature(2**40 - 1)), OURS, Dialect(2, ALL_FEATURES)),
+        (Versions(1, 2, NO_FEATURES), OURS, Dialect(2)),
+        (Versions(1, 1, ALL_FEATURES), OURS, Dialect(1)),
+    ],
+)
+def test_both_settle_on_the_highest_common_version_and_the_features_of_both(
+    one: Versions, other: Versions, agreed: Dialect
+) -> None:
+    for dialler, dialled in ((one, other), (other, one)):
+        sides = shake(initiator(versions=dialler), responder(versions=dialled))
+        assert [side.dialect for side in sides] == [agreed, agreed]
+
+
+def test_a_welcome_in_a_version_that_was_not_offered_is_refused() -> None:
+    dialled = responder(versions=Versions(1, 2, ALL_FEATURES))
+    dialler = initiator(versions=FIRST)
+    offer = Initiator(
+        ALICE, keyring=Keyring((SECRET,)), label=cluster_label("shop"), ephemeral=b"a" * 32
+    )
+    dialler.start()
+    (answer,) = dialled.receive(offer.start().payload)
+    assert isinstance(answer, Send)
+    (step,) = dialler.receive(answer.payload)
     assert isinstance(step, RefusedPeer)
     assert step.reason is Refusal.OTHER_VERSION
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(1, 1), (6, 0)], ids=["the highest version", "the features"]
+)
+def test_who_talks_both_down_on_the_way_breaks_the_proof(place: int, value: int) -> None:
+    """A downgrade: both would settle for less, but neither believes the other any more."""
+    dialler, dialled = initiator(), responder()
+    fields = list(msgpack.unpackb(dialler.start().payload[3:]))
+    fields[place] = value
+    changed = handshake.frame(handshake.FrameKind.HELLO, msgpack.packb(fields))
+    (answer,) = dialled.receive(changed)
+    assert isinstance(answer, Send)
+    (step,) = dialler.receive(answer.payload)
+    assert isinstance(step, RefusedPeer)
+    assert step.reason is Refusal.OTHER_SECRET
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, 1), (5, 0)], ids=["the version", "the features"])
+def test_a_changed_welcome_breaks_the_proof(place: int, value: int) -> None:
+    dialler, dialled = initiator(), responder()
+    body = welcome(dialler, dialled)[3:]
+    fields = list(msgpack.unpackb(body[: -handshake.PROOF_BYTES]))
+    fields[place] = value
+    changed = msgpack.packb(fields) + body[-handshake.PROOF_BYTES :]
+    (step,) = dialler.receive(handshake.frame(handshake.FrameKind.WELCOME, changed))
+    assert isinstance(step, RefusedPeer)
+    assert step.reason is Refusal.OTHER_SECRET
+
+
+def test_a_refusal_that_only_a_later_version_knows_is_a_refusal() -> None:
+    dialler = initiator()
+    dialler.start()
+    reason = handshake.frame(handshake.FrameKind.REFUSE, msgpack.packb(["full-moon"]))
+    assert dialler.receive(reason) == [RefusedByPeer(Refusal.UNKNOWN)]
 
 
 def test_the_node_may_refuse_a_proven_peer() -> None:
@@ -197,7 +286,7 @@ def test_bytes_behind_the_handshake_belong_to_the_frames() -> None:
         handshake.frame(handshake.FrameKind.PROVE, b"x" * 32),
         handshake.frame(handshake.FrameKind.ACCEPT),
         handshake.frame(handshake.FrameKind.HELLO, b"\x90"),
-        handshake.frame(handshake.FrameKind.REFUSE, b"\x91\xa3???"),
+        handshake.frame(handshake.FrameKind.REFUSE, b"\x91\x03"),
     ],
 )
 def test_what_is_no_handshake_raises_a_wire_error(junk: bytes) -> None:

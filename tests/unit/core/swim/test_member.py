@@ -1,7 +1,11 @@
+from dataclasses import replace
+from typing import ClassVar
+
 import pytest
 
 from meshlb.core.swim.member import Outcome, is_contested, merge
-from meshlb.model import Address, BootId
+from meshlb.model import Address, BootId, MemberState
+from meshlb.wire.versions import OURS
 from tests.fakes.swim import ALIVE, DEAD, LEFT, SUSPECT, member, told
 
 
@@ -66,3 +70,36 @@ def test_a_restart_at_the_same_address_contests_nothing():
 def test_a_member_may_change_its_address_itself():
     moved = told("b", ALIVE, 9, address=Address("10.9.9.9", 1))
     assert not is_contested(member("b", ALIVE, 5), moved)
+
+
+class TestWhatAMemberSpeaks:
+    """A member of version 1 passes reports on without what their subject speaks."""
+
+    SILENT: ClassVar = {"version_min": 0, "version_max": 0, "features": 0}
+
+    @pytest.mark.parametrize("state", list(MemberState))
+    def test_is_not_forgotten_by_a_report_that_leaves_it_out(self, state: MemberState) -> None:
+        known = member("b", ALIVE, 5)
+        after, outcome = merge(known, told("b", state, 6, **self.SILENT), 1.0)
+        assert outcome.replaces
+        assert after is not None
+        assert after.versions == known.versions == OURS
+
+    def test_is_learnt_from_a_report_that_says_nothing_else_new(self) -> None:
+        silent = member("b", SUSPECT, 5, **self.SILENT)
+        assert silent.versions is None
+        after, outcome = merge(silent, told("b", ALIVE, 5), 1.0)
+        assert outcome is Outcome.STALE
+        assert after == replace(silent, versions=OURS)
+
+    def test_is_open_again_after_a_restart(self) -> None:
+        """The subject may have been put back to the version before."""
+        known = member("b", ALIVE, 5)
+        after, _ = merge(known, told("b", ALIVE, 6, boot_id=BootId(7), **self.SILENT), 1.0)
+        assert after is not None
+        assert after.versions is None
+
+    def test_of_an_earlier_boot_is_not_taken_for_that_of_the_present_one(self) -> None:
+        silent = member("b", ALIVE, 5, boot_id=BootId(7), **self.SILENT)
+        after, _ = merge(silent, told("b", ALIVE, 4), 1.0)
+        assert after == silent

@@ -14,8 +14,8 @@ from meshlb.core.swim import (
 )
 from meshlb.core.swim.view import MEMBERS_MAX
 from meshlb.model import Address, BootId, NodeName
-from meshlb.wire.handshake import Refusal
 from meshlb.wire.messages import Ack, MemberUpdate, Nack, Ping, PingRequest, PushPull, ViewMark
+from meshlb.wire.refusal import Refusal
 from tests.fakes.swim import (
     ALIVE,
     DEAD,
