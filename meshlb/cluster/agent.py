@@ -326,6 +326,8 @@ class Agent:
     def _consider(self) -> None:
         """Pull a table where something is missing; say when nothing is any more."""
         replication = self._turns.replication
+        if self._membership.me.synced and not replication.gaps:
+            return
         now = self._now()
         members = self._membership.members()
         linked = {link.name for link in self.links.all()}

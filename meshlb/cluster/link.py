@@ -28,8 +28,9 @@ OUTBOX_BYTES_LOW: Final = 512 * 1024
 """Below this the outbox takes more of what can wait, such as a pull."""
 
 READ_BYTES: Final = 128 * 1024
-KEEPALIVE_S: Final = 2.0
-"""A link with nothing to say sends an empty batch this often."""
+KEEPALIVE_S: Final = 4.5
+"""A link with nothing to say sends an empty batch this often: twice within `SILENCE_S`. With 32
+members these are most of an idle node's packets. That a member is alive is for probes to find."""
 
 SILENCE_S: Final = 10.0
 """Without a whole frame for so long, the link is cut; also when single bytes trickle in."""

@@ -6,7 +6,7 @@ their claims. What a turn does is `turns`. Must not know membership, sockets or 
 Spec: protocol/spec/pins.md.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import trio
 
@@ -29,7 +29,7 @@ class NoStreams:
         """Nobody is there."""
         return False
 
-    def peers(self) -> Iterable[NodeName]:
+    def peers(self) -> Collection[NodeName]:
         """Nobody is there."""
         return ()
 

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from meshlb.cluster.counters import MeshCounters
+from meshlb.core.swim.view import MEMBERS_LIVE_MAX
 from meshlb.model import Address, NodeName
 from meshlb.wire.refusal import Refusal
 
@@ -26,7 +27,7 @@ _MEANING: Final = {
     Refusal.OTHER_CLUSTER: "the member belongs to a cluster of another name",
     Refusal.NAME_TAKEN: "a live member at another address has this node's name",
     Refusal.OTHER_VERSION: "the member speaks no protocol version that this node speaks",
-    Refusal.CLUSTER_FULL: "the cluster has as many members as it may have",
+    Refusal.CLUSTER_FULL: f"the cluster has {MEMBERS_LIVE_MAX} members, as many as it may have",
     Refusal.TOO_MANY: "the member has too many connections",
 }
 

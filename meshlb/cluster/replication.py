@@ -10,11 +10,12 @@ All methods are synchronous and called within a turn of the agent, which commits
 Spec: protocol/spec/replication.md.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.gathering import Gathering
 from meshlb.core.sticky.intake import Intake
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.pin import Pin, record_from_pin
@@ -92,6 +93,8 @@ class Replication:
         self._unplaced: set[NodeName] = set()  # peers whose first position is awaited
         self._fed: list[NodeName] = []
         self._to_ack: set[NodeName] = set()
+        self._gathering = Gathering()
+        self._flushed_seq = 0
         self._gaps: set[NodeName] = set()
         self._held_marks: dict[NodeName, ViewMark] = {}
         self._served: dict[NodeName, _Served] = {}
@@ -273,21 +276,38 @@ class Replication:
         """Tell every peer of `pin`, with the next `flush`."""
         self._log.append(key, pin)
 
-    def flush(self, peers: Iterable[NodeName], *, table_now: float) -> list[NodeName]:
+    def flush(
+        self, peers: Collection[NodeName], *, table_now: float, addressed: Collection[NodeName] = ()
+    ) -> list[NodeName]:
         """Queue what each of `peers` lacks, and acknowledge what it has told.
+
+        In a large cluster that may wait a little, see `gathering`, but for what must go ahead of
+        the messages to those `addressed`.
 
         Returns:
             Peers that now have, in their stream, all that they lacked when it was opened.
         """
+        has_news = bool(self._to_ack) or self._log.last_seq > self._flushed_seq
+        if self._gathering.holds_back(len(peers), table_now, has_news=has_news):
+            self._feed((*addressed, *self._fed), table_now)
+        else:
+            self._feed(peers, table_now)
+            self._flushed_seq = self._log.last_seq
+            for peer in self._to_ack:
+                self._carrier.send(peer, self._intake.position(peer))
+            self._to_ack.clear()
+        fed, self._fed = self._fed, []
+        return fed
+
+    def _feed(self, peers: Iterable[NodeName], table_now: float) -> None:
         for peer in peers:
             while (delta := self._log.next_delta(peer, table_now)) is not None:
                 self._counters.deltas_sent += 1
                 self._carrier.send(peer, delta)
-        for peer in self._to_ack:
-            self._carrier.send(peer, self._intake.position(peer))
-        self._to_ack.clear()
-        fed, self._fed = self._fed, []
-        return fed
+
+    def next_deadline(self) -> float:
+        """When to `flush` although nothing happens; infinity for never."""
+        return self._gathering.next_deadline()
 
     def serve_pulls(self, *, table_now: float) -> bool:
         """Send one chunk to each peer that wants the table and has room.

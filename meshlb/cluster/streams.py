@@ -3,7 +3,7 @@
 Owns nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from meshlb.cluster.links import Links
 from meshlb.model import NodeName
@@ -26,7 +26,7 @@ class LinkStreams:
         link = self.links.to(peer) if self.links is not None else None
         return link is not None and link.is_low
 
-    def peers(self) -> Iterable[NodeName]:
+    def peers(self) -> Collection[NodeName]:
         """All members that there is a link to."""
         return [link.name for link in self.links.all()] if self.links is not None else ()
 

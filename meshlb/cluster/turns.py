@@ -12,7 +12,7 @@ Spec: protocol/spec/pins.md, protocol/spec/replication.md.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -74,7 +74,7 @@ class TableStore(PinStore, PinReader, Protocol):
 class Streams(Carrier, Protocol):
     """The streams, as a turn sees them."""
 
-    def peers(self) -> Iterable[NodeName]:
+    def peers(self) -> Collection[NodeName]:
         """All peers that there is a stream to."""
         ...
 
@@ -253,7 +253,12 @@ class Turns:
 
     def next_deadline(self) -> float:
         """When a turn is due without anything happening, in table time; infinity for never."""
-        return min(self._claims_due(), self.repair.next_deadline(), self.heals.next_deadline())
+        return min(
+            self._claims_due(),
+            self.replication.next_deadline(),
+            self.repair.next_deadline(),
+            self.heals.next_deadline(),
+        )
 
     def _claims_due(self) -> float:
         due = self.claims.next_deadline()
@@ -300,7 +305,11 @@ class Turns:
                 case ClaimDone():
                     self._on_done(effect)
         # The log first: a mark must not overtake the pins that were confirmed before it.
-        fed = self.replication.flush(self._streams.peers(), table_now=now)
+        fed = self.replication.flush(
+            self._streams.peers(),
+            table_now=now,
+            addressed=dict.fromkeys(send.peer for send in sends),
+        )
         for send in sends:
             self._streams.send(send.peer, send.message)
         for peer in fed:

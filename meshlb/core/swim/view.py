@@ -16,6 +16,10 @@ from meshlb.core.swim.member import Member, Outcome, merge
 from meshlb.model import Address, MemberState, NodeName
 from meshlb.wire.messages import MemberUpdate
 
+MEMBERS_LIVE_MAX: Final = 128
+"""Live members beyond which nobody new is let in: each has a stream to every other one. What
+several members let in at the same moment may go a little above it, so that views stay alike."""
+
 MEMBERS_MAX: Final = 256
 """Members in all states. A newcomer to a full view takes the place of the one that left longest
 ago, else of the one dead longest; if all are live it is refused."""
@@ -128,8 +132,8 @@ class View:
         )
 
     def has_room(self) -> bool:
-        """Whether a newcomer fits, if need be in place of one that is gone."""
-        return len(self._members) < MEMBERS_MAX or self.live_count() < len(self._members)
+        """Whether a newcomer may be let in, if need be in place of one that is gone."""
+        return self.live_count() < MEMBERS_LIVE_MAX
 
     def _make_room(self) -> bool:
         if len(self._members) < MEMBERS_MAX:

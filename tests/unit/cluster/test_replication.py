@@ -1,8 +1,10 @@
+import math
 from dataclasses import replace
 
 import pytest
 
 from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.gathering import GATHER_S, PEERS_AT_ONCE_MAX
 from meshlb.cluster.replication import PULL_STALL_S, PULLS_SERVED_MAX, Replication
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.pin import Pin, record_from_pin
@@ -75,6 +77,43 @@ def rig() -> Rig:
     rig.replication.opened(A)
     assert rig.said(A) == [DeltaAck(BootId(0), 0)]
     return rig
+
+
+def test_among_many_peers_the_log_goes_out_in_fewer_frames_and_never_behind_a_message() -> None:
+    rig, peers = Rig(), [NodeName(f"p{number}") for number in range(PEERS_AT_ONCE_MAX + 1)]
+    first, second, *_ = peers
+    for peer in peers:
+        rig.replication.opened(peer)
+        rig.replication.acked(peer, DeltaAck(BootId(0), 0))
+    rig.replication.flush(peers, table_now=0.0)
+    rig.sent.clear()
+
+    for number in range(3):
+        rig.replication.append(key(number), pin())
+        rig.replication.merged(second, Delta(THEIRS, number, number + 1, ()))
+        rig.replication.flush(peers, table_now=10.0 + number * GATHER_S / 10, addressed=(first,))
+    assert [type(message) for message in rig.said(first)] == [Delta, Delta, Delta]
+    assert [type(message) for message in rig.said(second)] == [Delta, DeltaAck]
+
+    assert rig.replication.next_deadline() == 10.0 + GATHER_S
+    rig.replication.flush(peers, table_now=10.0 + GATHER_S)
+    assert rig.said(first) == []
+    delta, ack = rig.said(second)
+    assert isinstance(delta, Delta)
+    assert [record.key for record in delta.pins] == [key(1), key(2)]
+    assert ack == DeltaAck(THEIRS, 3)
+    assert rig.replication.next_deadline() == math.inf
+
+
+def test_a_new_stream_among_many_is_fed_at_once() -> None:
+    rig, peers = Rig(), [NodeName(f"p{number}") for number in range(PEERS_AT_ONCE_MAX + 1)]
+    late = peers[-1]
+    rig.replication.append(key(1), pin())
+    rig.replication.flush(peers, table_now=10.0)
+    rig.replication.opened(late)
+    rig.replication.acked(late, DeltaAck(BootId(0), 0))
+    assert rig.replication.flush(peers, table_now=10.0) == [late]
+    assert [type(message) for message in rig.said(late)] == [DeltaAck, Delta]
 
 
 def test_nothing_is_sent_before_the_peer_has_said_where_it_is(rig: Rig) -> None:

@@ -1,5 +1,5 @@
 from meshlb.core.swim.member import Outcome
-from meshlb.core.swim.view import MEMBERS_MAX, View
+from meshlb.core.swim.view import MEMBERS_LIVE_MAX, MEMBERS_MAX, View
 from meshlb.model import Address, BootId, NodeName
 from tests.fakes.swim import ALIVE, DEAD, LEFT, SUSPECT, address_of, member, told
 
@@ -94,11 +94,25 @@ def test_a_full_view_of_live_members_takes_no_newcomer():
     assert len(view.all()) == MEMBERS_MAX
 
 
+def test_nobody_new_is_let_in_beyond_so_many_live_members():
+    view = view_of(*crowd(MEMBERS_LIVE_MAX - 2))
+    assert view.has_room()
+    view.apply(told("b", SUSPECT), 1.0)
+    assert not view.has_room()
+    view.apply(told("b", DEAD), 2.0)
+    assert view.has_room()
+
+
+def test_who_was_let_in_elsewhere_is_known_here_too_so_that_views_stay_alike():
+    view = view_of(*crowd(MEMBERS_LIVE_MAX - 1))
+    assert not view.has_room()
+    assert view.apply(told("b"), 1.0).after == member("b", since=1.0)
+
+
 def test_in_a_full_view_a_newcomer_takes_the_place_of_the_one_longest_gone():
     view = view_of(*crowd(MEMBERS_MAX - 3))
     view.apply(told("c", LEFT), 5.0)
     view.apply(told("d", LEFT), 4.0)
-    assert view.has_room()
     assert view.apply(told("b"), 6.0).after == member("b", since=6.0)
     assert view.get(NodeName("c"))
     assert view.get(NodeName("d")) is None
