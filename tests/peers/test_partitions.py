@@ -11,6 +11,7 @@ from tests.peers.harness.http import fetch
 from tests.peers.harness.mesh import Node
 from tests.peers.harness.network import Network
 from tests.peers.harness.site import Site
+from tests.peers.harness.views import states_seen
 from tests.peers.test_agreement import ask_everybody
 from tests.peers.test_failures import ask_anybody
 
@@ -166,17 +167,6 @@ def test_five_nodes_fall_into_two_parts_and_then_into_three_and_heal(
     assert conflicts(nodes) == 0
 
 
-def watched(nodes: Sequence[Node], seconds: float) -> set[str]:
-    """Every state in which any of these saw any member in that time."""
-    seen: set[str] = set()
-    end_at = time.monotonic() + seconds
-    while time.monotonic() < end_at:
-        for node in nodes:
-            seen |= set(node.members().values())
-        time.sleep(0.05)
-    return seen
-
-
 def test_members_that_some_cannot_reach_are_not_taken_for_dead_while_others_can(
     start_site: StartSite,
 ) -> None:
@@ -186,7 +176,7 @@ def test_members_that_some_cannot_reach_are_not_taken_for_dead_while_others_can(
     site.network.cut_one_way([c], [d])
 
     # Long enough for the streams between them to break.
-    states = watched(nodes, STREAM_GIVEN_UP_S)
+    states = states_seen(nodes, STREAM_GIVEN_UP_S)
     during = site.run(ask_everybody(site.mesh.doors, keys("new", 100), per_node=1))
 
     assert states <= {"alive", "suspect"}

@@ -40,7 +40,10 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process; its output is appended to the log."""
+        """Start the process; its output is appended to the log.
+
+        Not in a thread that ends before the test: the process would die with it.
+        """
         assert not self.is_running
         # setpriv asks the kernel to kill the child when the test run is killed; the pid stays.
         wrapper = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []

@@ -65,6 +65,10 @@ class Connection:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection, whatever state it is in."""
         self.writer.close()
         with contextlib.suppress(OSError):
             await self.writer.wait_closed()

@@ -221,7 +221,11 @@ class Mesh:
 
     def start(self) -> None:
         """Start all nodes and wait until each is ready and sees all others."""
-        for node in self.nodes:
+        self.start_again(self.nodes)
+
+    def start_again(self, nodes: Sequence[Node]) -> None:
+        """Start some that were killed, and wait as `start` does."""
+        for node in nodes:
             node.start()
         self.wait_ready()
 

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from tests.peers.harness import backends
 from tests.peers.harness.backends import Backend
-from tests.peers.harness.child import wait_until
-from tests.peers.harness.mesh import Mesh, Node, Plan, new_secret
+from tests.peers.harness.mesh import Mesh, Plan, new_secret
 from tests.peers.harness.network import Host, Network
+from tests.peers.harness.views import wait_equal, wait_views
 
 T = TypeVar("T")
 
@@ -63,25 +63,5 @@ class Site:
     def wait_whole(self, began_at: float) -> float:
         """Wait for one view and equal tables of all nodes; the seconds since `began_at`."""
         wait_views(self.mesh.nodes, timeout_s=HEAL_PATIENCE_S)
-        wait_until(self._is_equal, "all tables are equal", timeout_s=HEAL_PATIENCE_S)
+        wait_equal(self.mesh.nodes, timeout_s=HEAL_PATIENCE_S)
         return time.monotonic() - began_at
-
-    def _is_equal(self) -> bool:
-        first, *others = (node.pins() for node in self.mesh.nodes)
-        return all(pins == first for pins in others)
-
-
-def wait_views(side: Sequence[Node], *, timeout_s: float = 30.0) -> None:
-    """Wait until these nodes see each other alive, and everybody else dead."""
-    names = {node.name for node in side}
-
-    def is_seen(node: Node) -> bool:
-        members = node.members()
-        alive = {name for name, state in members.items() if state == "alive"}
-        others = {members[name] for name in members.keys() - alive}
-        return alive == names and others <= {"dead", "left"}
-
-    for node in side:
-        wait_until(
-            lambda node=node: is_seen(node), f"{node.name} sees {names}", timeout_s=timeout_s
-        )

@@ -1,0 +1,44 @@
+"""What several nodes see of each other, and whether their tables are alike."""
+
+import time
+from collections.abc import Sequence
+
+from tests.peers.harness.child import wait_until
+from tests.peers.harness.mesh import Node
+
+
+def wait_views(side: Sequence[Node], *, timeout_s: float = 30.0) -> None:
+    """Wait until these nodes see each other alive, and everybody else dead."""
+    names = {node.name for node in side}
+
+    def is_seen(node: Node) -> bool:
+        members = node.members()
+        alive = {name for name, state in members.items() if state == "alive"}
+        others = {members[name] for name in members.keys() - alive}
+        return alive == names and others <= {"dead", "left"}
+
+    for node in side:
+        wait_until(
+            lambda node=node: is_seen(node), f"{node.name} sees {names}", timeout_s=timeout_s
+        )
+
+
+def wait_equal(nodes: Sequence[Node], *, timeout_s: float = 30.0) -> None:
+    """Wait until the tables of these nodes are equal, by what their admin APIs list."""
+
+    def are_equal() -> bool:
+        first, *others = (node.pins() for node in nodes)
+        return all(pins == first for pins in others)
+
+    wait_until(are_equal, "all tables are equal", timeout_s=timeout_s)
+
+
+def states_seen(nodes: Sequence[Node], seconds: float) -> set[str]:
+    """Every state in which any of these sees any member in that time."""
+    seen: set[str] = set()
+    end_at = time.monotonic() + seconds
+    while time.monotonic() < end_at:
+        for node in nodes:
+            seen |= set(node.members().values())
+        time.sleep(0.05)
+    return seen
