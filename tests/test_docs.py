@@ -40,7 +40,7 @@ def is_there(file: str, test: str) -> bool:
     return (TESTS / file).is_file() and test in functions_of(TESTS / file)
 
 
-@pytest.mark.parametrize("name", ["guarantees.md", "security.md"])
+@pytest.mark.parametrize("name", ["architecture.md", "guarantees.md", "security.md"])
 def test_every_test_that_a_document_names_exists(name: str) -> None:
     named = set(NAMED.findall((DOCS / name).read_text(encoding="utf-8")))
     assert len(named) > 10
