@@ -22,6 +22,9 @@ OVERRIDES_MAX: Final = MESSAGES_PER_FRAME_MAX
 """Backends with a word on them: one batch, on a stream and on disk. Beyond, words on others are
 not taken."""
 
+STAMP_MS_MAX: Final = 2**64 - 1
+"""What travels as a stamp."""
+
 OPERATOR_STATES: Final = frozenset(
     {BackendState.UP, BackendState.DRAINING, BackendState.MAINTENANCE}
 )
@@ -69,7 +72,7 @@ class Overrides:
         """A word of this node's operator, later than all known ones on that backend."""
         assert state in OPERATOR_STATES
         known = self._words.get((pool, backend))
-        stamp_ms = max(wall_ms, known.stamp_ms + 1 if known else 0)
+        stamp_ms = min(max(wall_ms, known.stamp_ms + 1 if known else 0), STAMP_MS_MAX)
         word = BackendOverride(pool, backend, state, stamp_ms, self._me)
         self.hear(word)
         self.keep()

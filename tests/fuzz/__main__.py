@@ -10,7 +10,7 @@ import importlib
 import sys
 from pathlib import Path
 
-TARGETS = ("codec", "pins", "sealing", "turns", "words")
+TARGETS = ("codec", "members", "pins", "sealing", "turns", "words")
 INPUT_BYTES_MAX = 2_048
 
 

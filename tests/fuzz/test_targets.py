@@ -14,11 +14,14 @@ import pytest
 from meshlb.core.sticky.events import ClaimDone
 from meshlb.core.sticky.replica import Replica
 from meshlb.errors import WireError
+from meshlb.model import BootId
 from meshlb.wire import codec as wire_codec
 from meshlb.wire.messages import Message, PinRecord
 from meshlb.wire.seal import DatagramError, Opened
-from tests.fuzz import codec, pins, sealing, turns, words
+from tests.fakes.swim import membership
+from tests.fuzz import codec, members, pins, sealing, turns, words
 from tests.fuzz.__main__ import TARGETS
+from tests.fuzz.reader import Reader
 
 CHANGES_PER_SEED = 4
 
@@ -61,6 +64,14 @@ def test_the_target_of_the_codec_notices_a_reader_that_is_too_lenient() -> None:
             return ()
 
     assert finds_a_fault(codec, lenient)
+
+
+def test_the_target_of_members_notices_an_incarnation_that_falls() -> None:
+    class Forgetful(members.Player):
+        def lag(self, reader: Reader) -> None:
+            self.machine = membership("a", boot_id=BootId(1), incarnation=1)
+
+    assert finds_a_fault(members, Forgetful)
 
 
 def test_the_target_of_pins_notices_that_the_last_word_wins() -> None:

@@ -6,13 +6,8 @@ could have made, and sends only what its peers can read.
 Input: operations, each a byte and what it needs.
 """
 
-import dataclasses
-import enum
 import random
-import types
-import typing
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.turns import Turns
@@ -29,6 +24,7 @@ from meshlb.wire.limits import BUCKETS
 from meshlb.wire.messages import TYPE_IDS, BucketNumber, Hash64, Message
 from tests.fakes.pins import NOW, DictStore, a_key, a_proposal
 from tests.fuzz.reader import Reader
+from tests.fuzz.values import Values, value
 
 ME, BOOT = NodeName("a"), BootId(8)
 PEERS = [NodeName("b"), NodeName("c")]
@@ -58,7 +54,7 @@ SPOKEN = [
 ]
 """What a member hears about pins."""
 
-_VALUES: dict[Any, Callable[[Reader], Any]] = {
+_VALUES: Values = {
     int: lambda reader: reader.pick(NUMBERS),
     bool: lambda reader: bool(reader.number() & 1),
     BootId: lambda reader: reader.pick([7, 0, 8, 2**64 - 1]),
@@ -68,24 +64,10 @@ _VALUES: dict[Any, Callable[[Reader], Any]] = {
     PoolName: lambda reader: reader.pick(["app", "api"]),
     BackendName: lambda reader: reader.pick(BACKENDS),
     SessionKey: lambda reader: reader.pick(KEYS),
+    tuple[Hash64, ...]: lambda reader: (
+        (reader.pick([0, 1, 2**64 - 1]),) * reader.pick([BUCKETS, 0, 1, BUCKETS - 1])
+    ),
 }
-
-
-def value(hint: Any, reader: Reader) -> Any:
-    """Any value that a field of this type may have, or nearly."""
-    if hint in _VALUES:
-        return _VALUES[hint](reader)
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return reader.pick(list(hint))
-    if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        return typing.cast("Any", hint)(*[value(each, reader) for each in hints.values()])
-    inner = typing.get_args(hint)[0]
-    if typing.get_origin(hint) is types.UnionType:
-        return value(inner, reader) if reader.number() & 1 else None
-    if inner is Hash64 and reader.number() & 1:
-        return (value(inner, reader),) * BUCKETS
-    return tuple(value(inner, reader) for _ in range(reader.number() % 4))
 
 
 class _Store(DictStore):
@@ -146,7 +128,7 @@ class Member:
 
     def hear(self, reader: Reader) -> None:
         peer, kind = reader.pick(PEERS), reader.pick(SPOKEN)
-        message = value(kind, reader)
+        message = value(kind, reader, _VALUES)
         try:
             heard = codec.decode(codec.encode([message]))
         except WireError:

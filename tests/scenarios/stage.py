@@ -16,6 +16,7 @@ from meshlb.core.sticky.events import (
     PeerWord,
     Send,
     Stored,
+    SuspectsChanged,
     ViewChanged,
 )
 from meshlb.model import BackendName, BootId, KeySource, NodeName, PoolName
@@ -70,6 +71,8 @@ class Stage:
             self._enter(step["view"], quorate=step.get("quorate", True))
         elif "stream" in step:
             self._open(step["stream"])
+        elif "suspects" in step:
+            self._tell(SuspectsChanged(frozenset(map(NodeName, step["suspects"]))))
         elif "broken" in step:
             self._tell(PeerLost(NodeName(step["broken"])))
         else:

@@ -21,6 +21,10 @@ from meshlb.wire.versions import Versions
 LIVE: Final = frozenset({MemberState.ALIVE, MemberState.SUSPECT})
 """The states in which a member takes part."""
 
+INCARNATION_MAX: Final = 2**48 - 1
+"""A wall clock in milliseconds is far below; what is above is a fault of its teller, and a node
+that refuted it would soon have no number left."""
+
 
 @dataclass(frozen=True, slots=True)
 class Member:

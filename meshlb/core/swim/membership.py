@@ -28,7 +28,7 @@ from meshlb.core.swim.events import (
 )
 from meshlb.core.swim.exchange import Exchange
 from meshlb.core.swim.health import Health
-from meshlb.core.swim.member import Member, Outcome, is_contested
+from meshlb.core.swim.member import INCARNATION_MAX, Member, Outcome, is_contested
 from meshlb.core.swim.outbox import Outbox, ReturnPath
 from meshlb.core.swim.probe import Prober
 from meshlb.core.swim.relay import Relay
@@ -272,6 +272,8 @@ class Membership:
             self._outbox.answer(path, known.update())
 
     def _hear(self, told: MemberUpdate, path: ReturnPath, now: float) -> None:
+        if told.incarnation > INCARNATION_MAX:
+            return
         if told.name == self._name:
             self._hear_of_myself(told, path, now)
             return

@@ -58,6 +58,12 @@ def test_an_own_word_is_later_than_all_known_ones_whatever_the_clock_says() -> N
     assert known.all() == (said,)
 
 
+def test_a_stamp_at_the_end_of_time_does_not_grow_beyond_what_travels() -> None:
+    known = Overrides(A, Kept())
+    known.hear(word(BackendState.DRAINING, 2**64 - 1))
+    assert known.say(APP, S1, BackendState.UP, wall_ms=5).stamp_ms == 2**64 - 1
+
+
 def test_health_is_no_operators_word() -> None:
     assert not Overrides(A, Kept()).hear(word(BackendState.DOWN, 1))
 
