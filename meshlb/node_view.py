@@ -15,6 +15,7 @@ import trio
 from meshlb import __version__
 from meshlb.admin.metrics import Meters
 from meshlb.admin.view import (
+    AdminError,
     BackendView,
     Explanation,
     HealView,
@@ -31,6 +32,7 @@ from meshlb.admin.view import (
     StoreView,
     SyncView,
     unknown_backend,
+    unknown_member,
     unknown_pool,
 )
 from meshlb.cluster.mesh import Mesh
@@ -42,6 +44,7 @@ from meshlb.model import (
     ClusterSecret,
     KeyId,
     MemberState,
+    NodeName,
     PoolName,
     SessionKey,
 )
@@ -125,6 +128,7 @@ class LiveNode:
                 boot_id=f"{member.boot_id:016x}",
                 synced=member.synced,
                 is_self=member.name == self._mesh.name,
+                for_s=max(0.0, trio.current_time() - member.since),
                 sync=sync.get(member.name),
             )
             for member in sorted(self._mesh.members(), key=lambda member: member.name)
@@ -308,6 +312,18 @@ class LiveNode:
     async def remove_key(self, key_id: KeyId, *, force: bool) -> KeyStep:
         """Have all members forget a secret; refused while a member may still need it."""
         return await self._keys.remove(key_id, force=force)
+
+    async def forget(self, member: str) -> None:
+        """Count a dead member as having left, cluster-wide."""
+        known = {other.name: other.state for other in self._mesh.members()}
+        name = NodeName(member)
+        if name not in known:
+            raise unknown_member(member)
+        if not self._mesh.forget(name):
+            state = known[name].name.lower()
+            raise AdminError(
+                409, "not_dead", f"{member} is {state}; only a dead member is forgotten"
+            )
 
     async def leave(self) -> None:
         """Begin what SIGTERM begins."""

@@ -78,6 +78,7 @@ def build_app(node: NodeView) -> Starlette:
             route("/metrics", metrics),
             route("/v1/status", _status),
             route("/v1/members", _members),
+            route("/v1/members/{member}", _member, "DELETE"),
             route("/v1/heals", _heals),
             route("/v1/pools", _pools),
             route("/v1/pins", _pins, "GET", "DELETE"),
@@ -116,6 +117,12 @@ async def _status(node: NodeView, request: Request) -> Response:
 
 async def _members(node: NodeView, request: Request) -> Response:
     return _json({"members": node.members()})
+
+
+async def _member(node: NodeView, request: Request) -> Response:
+    member = request.path_params["member"]
+    await node.forget(member)
+    return _json({"forgotten": member})
 
 
 async def _heals(node: NodeView, request: Request) -> Response:

@@ -30,6 +30,11 @@ def unknown_pool(name: str) -> AdminError:
     return AdminError(404, "unknown_pool", f"there is no pool {name!r}")
 
 
+def unknown_member(name: str) -> AdminError:
+    """The view has no dead member of that name, and no other."""
+    return AdminError(404, "unknown_member", f"there is no member {name!r}")
+
+
 def unknown_backend(pool: str, name: str) -> AdminError:
     """The pool has no backend of that name."""
     return AdminError(404, "unknown_backend", f"the pool {pool!r} has no backend {name!r}")
@@ -135,6 +140,8 @@ class MemberView:
     synced: bool
     """The member itself says that it holds the whole table."""
     is_self: bool
+    for_s: float
+    """How long this node has known it in this state."""
     sync: SyncView | None = None
     """As of when its table and this node's were compared; None for this node itself, where there
     is no stream, or where they were not compared yet."""
@@ -321,6 +328,14 @@ class NodeView(Protocol):
 
     async def remove_key(self, key_id: KeyId, *, force: bool) -> KeyStep:
         """Has all members forget a secret; refused while a member may still need it."""
+        ...
+
+    async def forget(self, member: str) -> None:
+        """Counts a dead member as having left, cluster-wide: it will not come back.
+
+        Raises:
+            AdminError: there is no such member, or it is not dead.
+        """
         ...
 
     async def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""The commands that steer a node or its cluster: unpin, drain, ready, maintenance, leave."""
+"""The commands that steer a node or its cluster: pins, backends and members."""
 
 from urllib.parse import quote
 
@@ -43,6 +43,18 @@ def ready(client: AdminClient, as_json: bool, pool: str | None, backend: str) ->
 def maintenance(client: AdminClient, as_json: bool, pool: str | None, backend: str) -> None:
     """Give BACKEND nothing, cluster-wide; its sessions move when they are next used."""
     _set_state(client, as_json, pool, backend, "maintenance")
+
+
+@click.command()
+@admin_options
+@click.argument("member")
+def forget(client: AdminClient, as_json: bool, member: str) -> None:
+    """Count the dead MEMBER as having left: it was taken away, and does not come back.
+
+    A dead member counts for the majority, and what was unpinned is kept for it.
+    """
+    answer = client.send("DELETE", f"/v1/members/{quote(member, safe='')}")
+    show_json(answer) if as_json else show.line(f"{member} is forgotten")
 
 
 @click.command()

@@ -106,8 +106,8 @@ def explain(client: AdminClient, as_json: bool, pool: str | None, key: str) -> N
     facts = {
         "backend": f"{answer['backend']} ({answer['backend_state']}) of pool {answer['pool']}",
         "known by": answer["by"],
-        "made by": f"{answer['made_by']} at {answer['made_at']}",
-        "moved": f"{answer['epoch']} times",
+        "made by": f"{answer['made_by']}, {show.moment(answer['made_at'])}",
+        "moved": show.times(answer["epoch"]),
         "rank": answer["rank"],
         "expires in": f"{show.duration(answer['expires_in_s'])}, unless used",
     }
@@ -115,7 +115,7 @@ def explain(client: AdminClient, as_json: bool, pool: str | None, key: str) -> N
         facts["home, backup"] = f"{answer['home']}, {answer['backup'] or 'none'}"
     show.facts(facts)
     for change in answer["history"]:
-        show.line(f"{change['at']}  {change['what']}")
+        show.line(f"{show.moment(change['at'])}  {change['what']}")
 
 
 @click.command()

@@ -11,6 +11,9 @@ from rich.text import Text
 MOVES_SHOWN: Final = 10
 """Pins that moved in one heal, unless all are asked for."""
 
+JUST_NOW_S: Final = 1.5
+"""Tables are compared every second or so."""
+
 WIDTH_IN_A_PIPE: Final = 200
 """Wide enough that nothing wraps where `grep` reads."""
 
@@ -74,6 +77,16 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
+def ago_of(seconds: float) -> str:
+    """How long ago something was."""
+    return "now" if seconds < JUST_NOW_S else f"{duration(seconds)} ago"
+
+
+def times(count: int) -> str:
+    """How often something has happened."""
+    return {0: "never", 1: "once"}.get(count, f"{count} times")
+
+
 def grid(*columns: str, title: str | None = None) -> Table:
     """An empty table; a column whose name begins with `#` holds numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title)
@@ -91,7 +104,7 @@ def members(listed: Sequence[Fields]) -> None:
 
 def members_table(listed: Sequence[Fields]) -> Table:
     """A row a member."""
-    table = grid("member", "state", "address", "stick table", "#incarnation", "boot id")
+    table = grid("member", "state", "#for", "address", "stick table", "#incarnation", "boot id")
     for member in listed:
         name = Text(member["name"], style="bold" if member["is_self"] else "")
         if member["is_self"]:
@@ -99,6 +112,7 @@ def members_table(listed: Sequence[Fields]) -> Table:
         table.add_row(
             name,
             state(member["state"]),
+            duration(member["for_s"]),
             Text(member["address"]),
             _stick_table(member),
             str(member["incarnation"]),
@@ -109,12 +123,14 @@ def members_table(listed: Sequence[Fields]) -> Table:
 
 def _stick_table(member: Fields) -> Text:
     """What the member says of its table, and what this node has found out by comparing."""
+    if member["state"] in ("dead", "left"):
+        return Text("unknown", style="dim")
     if not member["synced"]:
         return Text("behind", style="yellow")
     sync = member.get("sync")
     if sync is None:
         return Text("in sync")
-    ago = f"as of {duration(sync['age_s'])} ago"
+    ago = f"as of {ago_of(sync['age_s'])}"
     if not sync["differing_keys"]:
         return Text(f"in sync {ago}")
     return Text(f"{sync['differing_keys']:,} keys differed {ago}", style="yellow")
@@ -130,7 +146,7 @@ def table_of(status: Fields) -> str:
     differing = sum(sync["differing_keys"] for sync in status["sync"].values())
     age_s, peer = min(alike)
     if differing == 0:
-        return f"in sync, equal to that of {peer} {duration(age_s)} ago"
+        return f"in sync, equal to that of {peer} as of {ago_of(age_s)}"
     return f"in sync; {differing:,} keys differed when last compared, see `meshlb members`"
 
 
@@ -181,7 +197,7 @@ def _why(backend: Fields) -> str:
     reasons = [backend["reason"]] if backend["reason"] else []
     order = backend.get("order")
     if order is not None and order["state"] != "up":
-        reasons.insert(0, f"{order['state']} by {order['by']} at {moment(order['at'])}")
+        reasons.insert(0, f"ordered at {order['by']}, {moment(order['at'])}")
     return "; ".join(reasons)
 
 

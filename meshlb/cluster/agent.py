@@ -20,6 +20,7 @@ from meshlb.cluster import joining
 from meshlb.cluster.broadcasts import Broadcasts, Receipt
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
+from meshlb.cluster.dials import Dials
 from meshlb.cluster.joining import Situation, gap_filler
 from meshlb.cluster.keys import ClusterKeys
 from meshlb.cluster.link import Link
@@ -44,12 +45,6 @@ from meshlb.wire.versions import Feature
 
 LAG_TOLD_S: Final = 0.01
 """Lag below this is the ordinary jitter of an event loop."""
-
-DIAL_SECOND_S: Final = 0.5
-"""The head start of the lower of two names, so that seldom both dial."""
-
-DIAL_WAIT_S_MAX: Final = 5.0
-"""The longest wait between dials to a member."""
 
 SWIM_WORDS: Final[frozenset[type]] = frozenset({Ping, Ack, MemberUpdate, PushPull})
 ORDER_WORDS: Final[frozenset[type]] = frozenset(
@@ -106,7 +101,7 @@ class Agent:
         self._dead: dict[NodeName, BootId] = {}
         """Members taken for dead, and which of their lives that was."""
         self._suspects: frozenset[NodeName] = frozenset()
-        self._dials: dict[NodeName, tuple[float, float]] = {}
+        self._dials = Dials(me.name)
         self._renewal = None if keys is None else Renewal(me.name, keys)
         self.reason = "starting"
         """What this node still lacks to be in sync; empty once it is."""
@@ -210,7 +205,7 @@ class Agent:
                 self._port.introduce(member.name, member.boot_id)
             self._ensure_link(member, self._now())
         else:
-            self._dials.pop(member.name, None)
+            self._dials.done(member.name)
             self.broadcasts.gone(member.name)
             self.links.close(member.name, "gone")
 
@@ -223,19 +218,10 @@ class Agent:
             self._turns.receive(pins.SuspectsChanged(suspects))
 
     def _ensure_link(self, member: Member, now: float) -> None:
-        """Dial a live member that there is no link to; the lower of two names begins."""
-        name = member.name
-        if name == self._me.name:
-            return
-        if self.links.to(name) is not None:
-            self._dials.pop(name, None)
-            return
-        if name not in self._dials:
-            head_start_s = 0.0 if self._me.name < name else DIAL_SECOND_S
-            self._dials[name] = (now + head_start_s, DIAL_SECOND_S)
-        due, wait_s = self._dials[name]
-        if now >= due:
-            self._dials[name] = (now + wait_s, min(2 * wait_s, DIAL_WAIT_S_MAX))
+        """Dial a live member that there is no link to."""
+        if self.links.to(member.name) is not None:
+            self._dials.done(member.name)
+        elif member.name != self._me.name and self._dials.is_due(member.name, now):
             self.links.dial(member.address)
 
     def _contested(self, peer: NodeName, reason: Refusal) -> None:
@@ -391,6 +377,10 @@ class Agent:
             if link.name != but:
                 link.tell(word)
                 link.flush()
+
+    def forget(self, name: NodeName) -> None:
+        """The dead member `name` does not come back: nobody counts it any more."""
+        self._perform(self._membership.forget(name, self._now()))
 
     def leave(self) -> None:
         """Tell everybody that this node leaves for good; it takes no part from then on."""

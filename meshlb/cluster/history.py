@@ -25,7 +25,7 @@ class Note:
     at: float
     """Table time in seconds, which is wall-clock time for people."""
     what: str
-    """One line for people, such as `moved to s2 by lb-3, epoch 1 (told by lb-2)`."""
+    """One line for people, such as `moved from s1 to s2 by lb-3, epoch 1 (told by lb-2)`."""
 
 
 class _Trace:
@@ -59,13 +59,20 @@ class History:
         trace = self._traces.get(key)
         if trace is None:
             return ()
-        return tuple(Note(at, _line(pin, teller)) for at, pin, teller in trace.notes)
+        notes = []
+        earlier: Pin | PinRecord | None = None
+        for at, pin, teller in trace.notes:
+            notes.append(Note(at, _line(pin, earlier, teller)))
+            earlier = pin
+        return tuple(notes)
 
 
-def _line(pin: Pin | PinRecord, teller: NodeName) -> str:
+def _line(pin: Pin | PinRecord, earlier: Pin | PinRecord | None, teller: NodeName) -> str:
     if not pin.backend:
         what = "unpinned"
-    elif pin.epoch:
+    elif earlier is not None and earlier.backend not in ("", pin.backend):
+        what = f"moved from {earlier.backend} to {pin.backend}"
+    elif pin.epoch and earlier is None:
         what = f"moved to {pin.backend}"
     else:
         what = f"pinned to {pin.backend}"

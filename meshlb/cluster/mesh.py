@@ -10,7 +10,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -25,7 +24,6 @@ from meshlb.cluster.datagrams import DatagramPort
 from meshlb.cluster.discovery import RESOLVE_EVERY_S, resolve
 from meshlb.cluster.drive import drive
 from meshlb.cluster.heals import Heals
-from meshlb.cluster.history import Note
 from meshlb.cluster.keys import ClusterKeys
 from meshlb.cluster.links import Credentials, Links
 from meshlb.cluster.options import ClusterOptions
@@ -34,11 +32,11 @@ from meshlb.cluster.pins import NoStreams, PinAgent
 from meshlb.cluster.ports import open_ports
 from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.repair import Sync
+from meshlb.cluster.story import KeyStory, Stories
 from meshlb.cluster.streams import LinkStreams
 from meshlb.cluster.table import MemberTable
 from meshlb.cluster.turns import TableStore
 from meshlb.core.sticky.events import ViewChanged
-from meshlb.core.sticky.homes import Homes
 from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.standing import ClaimCounters
@@ -76,16 +74,6 @@ ALONE: Final = Address("127.0.0.1", 0)
 BOOT_ID_BYTES: Final = 8
 
 _log = structlog.get_logger("meshlb.cluster")
-
-
-@dataclass(frozen=True, slots=True)
-class KeyStory:
-    """Why a key goes where it goes, by this node's own replica."""
-
-    pin: Pin
-    home: NodeName | None
-    backup: NodeName | None
-    notes: tuple[Note, ...]
 
 
 class Mesh:
@@ -138,7 +126,7 @@ class Mesh:
         """The stick table, for the proxy."""
         self._membership: Membership | None = None
         self._agent: Agent | None = None
-        self._homes = Homes(())
+        self._stories = Stories()
         self._bound: socket.socket | None = None
         self._listener: trio.SocketListener | None = None
         self._port: DatagramPort | None = None
@@ -292,10 +280,7 @@ class Mesh:
         if pin is None:
             return None
         owners = (self.name,) if self._membership is None else self._membership.ownership.owners
-        if self._homes.owners != frozenset(owners):
-            self._homes = Homes(owners)
-        home, backup = self._homes.holders(key)
-        return KeyStory(pin, home, backup, self._pins.turns.history.of(key))
+        return self._stories.tell(key, pin, owners=owners, history=self._pins.turns.history)
 
     def sync(self) -> dict[NodeName, Sync]:
         """How this node's table and that of each linked peer compare, as of the last time."""
@@ -373,6 +358,13 @@ class Mesh:
         if self._agent is None:
             return Receipt((), (), ())
         return await self._agent.tell_state(word, timeout_s=BROADCAST_S)
+
+    def forget(self, name: NodeName) -> bool:
+        """Count a dead member as having left, cluster-wide; False where it is not dead."""
+        is_dead = any(m.name == name and m.state is MemberState.DEAD for m in self.members())
+        if is_dead and self._agent is not None:
+            self._agent.forget(name)
+        return is_dead
 
     async def leave(self) -> None:
         """Tell everybody that this node leaves, once they have all that it knows; bounded."""

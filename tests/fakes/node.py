@@ -20,6 +20,7 @@ from meshlb.admin.view import (
     StatusView,
     StoreView,
     SyncView,
+    unknown_member,
 )
 from meshlb.model import BackendName, BackendState, ClusterSecret, KeyId, PoolName
 from meshlb.wire.seal import key_id_of
@@ -63,6 +64,7 @@ class FakeNode:
     unready: str = ""
     disk_trouble: str = ""
     left: bool = False
+    forgotten: list[str] = field(default_factory=list)
     broken: bool = False
     quorate: bool = True
     moves: int = 1
@@ -110,6 +112,7 @@ class FakeNode:
                 boot_id="00ff00ff00ff00ff",
                 synced=True,
                 is_self=name == "lb-1",
+                for_s=90.0,
                 sync=SYNC.get(name),
             )
             for name, state in states.items()
@@ -236,6 +239,14 @@ class FakeNode:
             waiting_for=("lb-2",) if self.silent else (),
             away=("lb-3",),
         )
+
+    async def forget(self, member: str) -> None:
+        states = {known.name: known.state for known in self.members()}
+        if member not in states:
+            raise unknown_member(member)
+        if states[member] != "dead":
+            raise AdminError(409, "not_dead", f"{member} is {states[member]}")
+        self.forgotten.append(member)
 
     async def leave(self) -> None:
         self.left = True

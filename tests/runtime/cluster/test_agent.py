@@ -89,6 +89,18 @@ async def test_claims_know_whom_the_cluster_suspects_until_the_suspect_has_refut
         assert nodes[0].sees_alive("a", "b", "c")
 
 
+async def test_a_dead_member_that_is_forgotten_counts_for_nobody_any_more() -> None:
+    async with cluster("a", "b", "c", "d") as (nodes, _):
+        a, b, c, d = nodes
+        await c.stop()
+        await d.stop()
+        await until(lambda: not a.mesh.is_quorate and not b.mesh.is_quorate)
+        assert not a.mesh.forget(NodeName("b"))
+        assert a.mesh.forget(NodeName("d"))
+        await until(lambda: a.mesh.is_quorate and b.mesh.is_quorate)
+        assert b.states()["d"] is MemberState.LEFT
+
+
 async def test_a_crashed_seed_is_found_again_when_it_is_back() -> None:
     async with cluster("a", "b") as (nodes, nursery):
         await nodes[0].stop()

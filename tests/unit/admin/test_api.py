@@ -118,6 +118,18 @@ async def test_a_backend_can_be_put_to_each_settable_state(
     assert other["order"] is None
 
 
+async def test_a_dead_member_can_be_forgotten_and_no_other(
+    client: httpx.AsyncClient, node: FakeNode
+) -> None:
+    response = await client.delete("/v1/members/lb-3")
+    assert (response.status_code, response.json()) == (200, {"forgotten": "lb-3"})
+    refused = await client.delete("/v1/members/lb-2")
+    assert (refused.status_code, error_code(refused)) == (409, "not_dead")
+    refused = await client.delete("/v1/members/lb-9")
+    assert (refused.status_code, error_code(refused)) == (404, "unknown_member")
+    assert node.forgotten == ["lb-3"]
+
+
 async def test_leave_is_accepted(client: httpx.AsyncClient, node: FakeNode) -> None:
     assert (await client.post("/v1/leave")).status_code == 202
     assert node.left

@@ -38,3 +38,10 @@ def test_unpin_forgets_the_pin(ask: Invoke, node: FakeNode) -> None:
 def test_leave_reaches_the_node(ask: Invoke, node: FakeNode) -> None:
     assert ask("leave").exit_code == 0
     assert node.left
+
+
+def test_a_dead_member_is_forgotten_and_a_live_one_is_not(ask: Invoke, node: FakeNode) -> None:
+    assert ask("forget", "lb-3").stdout == "lb-3 is forgotten\n"
+    assert node.forgotten == ["lb-3"]
+    refused = ask("forget", "lb-2")
+    assert (refused.exit_code, refused.stderr) == (1, "meshlb: lb-2 is alive\n")

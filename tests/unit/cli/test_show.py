@@ -19,6 +19,18 @@ def test_a_duration_has_its_two_largest_units(seconds: float, text: str) -> None
     assert show.duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "now"), (1.4, "now"), (1.6, "2 s ago"), (90, "1 min 30 s ago")]
+)
+def test_what_was_a_moment_ago_is_now(seconds: float, text: str) -> None:
+    assert show.ago_of(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "never"), (1, "once"), (2, "2 times")])
+def test_how_often_is_said_as_people_say_it(count: int, text: str) -> None:
+    assert show.times(count) == text
+
+
 def test_names_are_text_and_never_markup(capsys: pytest.CaptureFixture[str]) -> None:
     show.facts({"node": "[red]lb-1[/red]"})
     show.line("[bold]x[/bold]")

@@ -20,9 +20,18 @@ def test_a_history_tells_who_did_what_and_who_told() -> None:
     history.note(key(1), replace(PIN, backend=BackendName(""), epoch=2, claimer=B), teller=B, now=3)
     assert [(note.at, note.what) for note in history.of(key(1))] == [
         (1.0, "pinned to s1 by a, epoch 0, provisional"),
-        (2.0, "moved to s2 by a, epoch 1 (told by b)"),
+        (2.0, "moved from s1 to s2 by a, epoch 1 (told by b)"),
         (3, "unpinned by b, epoch 2"),
     ]
+
+
+def test_a_key_that_is_pinned_again_after_it_was_unpinned_has_not_moved() -> None:
+    history = History()
+    history.note(key(1), replace(PIN, backend=BackendName(""), epoch=1), teller=A, now=1.0)
+    history.note(key(1), replace(PIN, epoch=2), teller=A, now=2.0)
+    history.note(key(2), replace(PIN, epoch=2), teller=A, now=2.0)
+    assert history.of(key(1))[1].what == "pinned to s1 by a, epoch 2"
+    assert history.of(key(2))[0].what == "moved to s1 by a, epoch 2", "what it was is not known"
 
 
 def test_a_touch_or_a_repetition_is_no_event() -> None:
