@@ -39,7 +39,6 @@ EXPLAINED = re.compile(
 # Modules without a test file of their own name, and where they are tested instead.
 UNMIRRORED = {
     "meshlb/__main__.py": "tests/peers runs nodes through it",
-    "meshlb/cluster/streams.py": "tests/runtime/cluster: links between real sockets",
     "meshlb/core/balance/candidate.py": "an interface without behaviour",
     "meshlb/core/sticky/table.py": "an interface without behaviour",
     "meshlb/node.py": "tests/peers: it only wires what is tested apart",
@@ -48,6 +47,7 @@ UNMIRRORED = {
         f"meshlb/proxy/{name}.py": "tests/runtime/proxy: seen from both ends of real sockets"
         for name in (
             "client",
+            "deciding",
             "dispatcher",
             "downstream",
             "frontend",

@@ -257,10 +257,11 @@ class Agent:
         self._port.introduce(link.name, link.peer.boot_id)
         if not link.takes(Challenge):
             self._port.trust(link.name, link.peer.boot_id)
+        # First of all: no mark of an earlier stream may count in a view that follows from this.
+        self._turns.opened(link.name, link.peer.boot_id)
         self._receive(swim.StreamOpened(link.name))
         if self._keys is not None:
             link.tell(self._keys.state())
-        self._turns.opened(link.name, link.peer.boot_id)
         self._words.greet(link)
         self.broadcasts.linked(link.name)
         link.flush()

@@ -1,9 +1,9 @@
 """One established stream to a member: sealed, ordered, batched, and never in anybody's way.
 
-Owns the outbox, the reader and the writer of the stream. Whatever is queued when the writer is
-free goes out as one sealed frame. A peer that does not read until the outbox is full, stalls in
-the middle of a frame, or falls silent is cut off; it resumes on a new link. Must not know what
-the messages mean.
+Owns the outbox, the reader and the writer of the stream. Whatever is queued at a flush goes out as
+one sealed frame; what the kernel does not take of it waits for the writer. A peer that does not
+read until the outbox is full, stalls in the middle of a frame, or falls silent is cut off; it
+resumes on a new link. Must not know what the messages mean.
 
 Spec: protocol/spec/sealing.md, "Stream frames".
 """
@@ -34,10 +34,6 @@ members these are most of an idle node's packets. That a member is alive is for 
 
 SILENCE_S: Final = 10.0
 """Without a whole frame for so long, the link is cut; also when single bytes trickle in."""
-
-QUIET_S: Final = 0.0003
-"""A link that was not used for so long writes at once, for latency; else the writer gathers what
-comes within its turn of the event loop into one frame, for throughput."""
 
 STALL_S: Final = 10.0
 """A frame that the peer does not take within this ends the link."""
@@ -83,7 +79,7 @@ class Link:
             now: monotonic seconds.
             on_low: called after a frame that leaves the outbox below `OUTBOX_BYTES_LOW`.
             write_some: writes what the kernel takes without waiting, and says how many bytes;
-                spares the writer's turn of the event loop in the usual case.
+                spares the writer task in the usual case.
             on_unknown: told the type id of a message that only a later version knows.
         """
         self.peer: Identity = established.peer
@@ -102,7 +98,6 @@ class Link:
         self._outbox_bytes = 0
         self._unwritten = b""
         self._is_writer_idle = False
-        self._flushed_at = now
         self._queued = trio.Event()
         self._scope = trio.CancelScope()
 
@@ -147,13 +142,10 @@ class Link:
         self._outbox_bytes += len(encoded)
 
     def flush(self) -> None:
-        """Let out what is queued: on a quiet link at once, on a busy one by the writer."""
+        """Let out what is queued, as far as the kernel takes it; the rest is the writer's."""
         if not self._outbox or self.close_reason is not None:
             return
-        now = trio.current_time()
-        is_quiet = now - self._flushed_at > QUIET_S
-        self._flushed_at = now
-        if is_quiet and self._is_writer_idle:
+        if self._is_writer_idle:
             frame = self._next_frame()
             self._unwritten = frame[self._write_some(frame) :]
             if not self._unwritten and not self._outbox:

@@ -371,7 +371,7 @@ class Mesh:
         if self._agent is None:
             return
         agent, turns = self._agent, self._pins.turns
-        await _until(lambda: not turns.replication.has_unread(self._streams.peers()))
+        await _until(lambda: not turns.has_untold())
         agent.leave()
         await _until(lambda: not any(link.outbox_bytes for link in agent.links.all()))
 

@@ -1,12 +1,14 @@
 """The claim machine on its feet: the loop that takes its turns, and the callers that wait.
 
 Owns the task that takes a turn whenever something has happened or is due, and those who wait for
-their claims. What a turn does is `turns`. Must not know membership, sockets or the proxy.
+their claims. The turn comes with the next pass of the event loop, so that all that is ready in one
+pass is done in one turn; what a turn does is `turns`. Must not know membership, sockets or the
+proxy.
 
 Spec: protocol/spec/pins.md.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import trio
 
@@ -37,14 +39,6 @@ class NoStreams:
         """Nobody is there."""
 
 
-class _Waiter:
-    __slots__ = ("done", "pin")
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.pin: Pin | None = None
-
-
 class PinAgent:
     """One per node; `turns` is what it drives."""
 
@@ -70,29 +64,19 @@ class PinAgent:
         )
         self._clock = clock
         self.counters = counters
-        self._waiters: dict[int, _Waiter] = {}
+        self._waiting: dict[int, Callable[[Pin], None]] = {}
         self._token = 0
         self._work = trio.Event()
 
-    async def claim(self, proposal: Proposal) -> Pin:
-        """See `StickTable.claim`."""
+    def claim_soon(self, proposal: Proposal, on_done: Callable[[Pin], None]) -> None:
+        """Claim; `on_done` is called at the end of a turn, and must not raise."""
         self._token += 1
-        token, waiter = self._token, _Waiter()
-        self._waiters[token] = waiter
-        try:
-            self.turns.receive(ClaimStarted(token, proposal))
-            await waiter.done.wait()
-        finally:
-            del self._waiters[token]
-        assert waiter.pin is not None
-        return waiter.pin
+        self._waiting[self._token] = on_done
+        self.turns.receive(ClaimStarted(self._token, proposal))
 
     def _done(self, effect: ClaimDone) -> None:
         self.counters.claims[effect.outcome.value] += 1
-        waiter = self._waiters.get(effect.token)
-        if waiter is not None:  # else its client has gone
-            waiter.pin = effect.pin
-            waiter.done.set()
+        self._waiting.pop(effect.token)(effect.pin)
 
     async def run(self) -> None:
         """Take turns until cancelled."""

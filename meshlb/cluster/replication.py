@@ -92,7 +92,7 @@ class Replication:
         self._counters = counters
         self._unplaced: set[NodeName] = set()  # peers whose first position is awaited
         self._fed: list[NodeName] = []
-        self._to_ack: set[NodeName] = set()
+        self._to_ack: dict[NodeName, None] = {}
         self._gathering = Gathering()
         self._flushed_seq = 0
         self._gaps: set[NodeName] = set()
@@ -122,7 +122,7 @@ class Replication:
         """The stream to `peer` is gone, and with it what was under way on it."""
         self._unplaced.discard(peer)
         self._log.close(peer)
-        self._to_ack.discard(peer)
+        self._to_ack.pop(peer, None)
         self._held_marks.pop(peer, None)
         self._served.pop(peer, None)
         self.pulled_from.discard(peer)
@@ -143,7 +143,7 @@ class Replication:
     def merged(self, peer: NodeName, delta: Delta) -> None:
         """The pins of a delta are in the table; note a gap before them."""
         self._counters.deltas_received += 1
-        self._to_ack.add(peer)
+        self._to_ack[peer] = None
         if not self._intake.advance(peer, delta):
             self._gaps.add(peer)
 
@@ -186,7 +186,9 @@ class Replication:
         self.has_pulled_synced |= pull.from_synced
         self._gaps -= pull.fills
         return [
-            (name, self._held_marks.pop(name)) for name in pull.fills if name in self._held_marks
+            (name, self._held_marks.pop(name))
+            for name in sorted(pull.fills)
+            if name in self._held_marks
         ]
 
     def _tell_what_is_missing(
@@ -233,7 +235,7 @@ class Replication:
     def filled(self, peer: NodeName, boot_id: BootId, seq: int) -> None:
         """What `peer` has logged up to `seq` is in the table: a comparison has brought it."""
         self._intake.cover(peer, boot_id, seq)
-        self._to_ack.add(peer)
+        self._to_ack[peer] = None
 
     # Pulling -----------------------------------------------------------------------------
 

@@ -1,12 +1,16 @@
 """Messages to members by name: what stands between the pins' loop and the links.
 
-Owns nothing.
+Owns the messages of one turn until they are let out, and their encoding on the way to a link. What
+others send on a link meanwhile does not let them out: the store may not have committed yet what
+led to them.
 """
 
 from collections.abc import Collection
 
+from meshlb.cluster.link import Link
 from meshlb.cluster.links import Links
 from meshlb.model import NodeName
+from meshlb.wire.codec import encode_message
 from meshlb.wire.messages import Message
 
 
@@ -15,11 +19,15 @@ class LinkStreams:
 
     def __init__(self) -> None:
         self.links: Links | None = None
+        self._said: dict[Link, list[Message]] = {}
 
     def send(self, peer: NodeName, message: Message) -> None:
-        """Queue a message on the link to `peer`; dropped where there is none, or not understood."""
+        """Say `message` with the next `flush`; dropped without a link that understands it."""
         if self.links is not None and (link := self.links.to(peer)) is not None:
-            link.tell(message)
+            if link in self._said:
+                self._said[link].append(message)
+            else:
+                self._said[link] = [message]
 
     def takes_more(self, peer: NodeName) -> bool:
         """True where the link to `peer` has room for what can wait."""
@@ -31,7 +39,17 @@ class LinkStreams:
         return [link.name for link in self.links.all()] if self.links is not None else ()
 
     def flush(self) -> None:
-        """Let out what was queued."""
-        if self.links is not None:
-            for link in self.links.all():
-                link.flush()
+        """Let out what was said since the last time, each message encoded once."""
+        if not self._said:
+            return
+        said, self._said = self._said, {}
+        encoded: dict[int, bytes] = {}
+        for link, messages in said.items():
+            for message in messages:
+                if not link.takes(type(message)):
+                    continue
+                known = encoded.get(id(message))
+                if known is None:
+                    known = encoded[id(message)] = encode_message(message)
+                link.send(known)
+            link.flush()

@@ -14,6 +14,8 @@ Spec: protocol/spec/pins.md.
 
 from collections.abc import Callable
 
+import trio
+
 from meshlb.cluster.clock import TableClock
 from meshlb.cluster.pins import PinAgent
 from meshlb.core.sticky.pin import Pin, Proposal
@@ -48,13 +50,36 @@ class MemberTable:
             return None
         return pin
 
+    def claim_soon(
+        self, proposal: Proposal, on_done: Callable[[Pin | NoQuorumError], None]
+    ) -> None:
+        """Agrees with the cluster on one pin for the proposal's key, and tells `on_done`."""
+        if not self.is_strict:
+            self._agent.claim_soon(proposal, on_done)
+        elif self._is_quorate():
+            self._agent.claim_soon(proposal, lambda pin: on_done(self._if_agreed(pin)))
+        else:
+            on_done(self._refused("this node is with a minority of the cluster"))
+
     async def claim(self, proposal: Proposal) -> Pin:
-        """Agrees with the cluster on one pin for the proposal's key."""
-        if self.is_strict and not self._is_quorate():
-            raise self._refused("this node is with a minority of the cluster")
-        pin = await self._agent.claim(proposal)
-        if self.is_strict and pin.rank is not Rank.QUORATE:
-            raise self._refused("the cluster did not agree on a backend in time")
+        """The same for a task."""
+        outcomes: list[Pin | NoQuorumError] = []
+        done = trio.Event()
+
+        def end(outcome: Pin | NoQuorumError) -> None:
+            outcomes.append(outcome)
+            done.set()
+
+        self.claim_soon(proposal, end)
+        await done.wait()
+        (outcome,) = outcomes
+        if isinstance(outcome, NoQuorumError):
+            raise outcome
+        return outcome
+
+    def _if_agreed(self, pin: Pin) -> Pin | NoQuorumError:
+        if pin.rank is not Rank.QUORATE:
+            return self._refused("the cluster did not agree on a backend in time")
         return pin
 
     def plant(self, proposal: Proposal, *, epoch: int | None = None) -> Pin:

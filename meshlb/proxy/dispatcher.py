@@ -1,21 +1,26 @@
 """Gets a connected upstream for a decision: claims, connects, and tries elsewhere on failure.
 
-The only part of the data plane that waits. It runs in the trio task of one connection, and is
-done when the reactor can take over.
+The only part of the data plane that waits. A first claim is waited for without a task, by far the
+most frequent case; everything else runs in the trio task of one connection, and is done when the
+reactor can take over.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
 
 import structlog
 
 from meshlb.core.http.response import ResponseParser
 from meshlb.core.route import Decision, Router
+from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.table import StickTable
 from meshlb.errors import NoQuorumError, UpstreamError
 from meshlb.model import BackendName, PoolName
 from meshlb.net.sockets import connect_tcp
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
+from meshlb.proxy.last_resort import Abortable, end_failed
 from meshlb.proxy.reactor import Reactor
 from meshlb.proxy.upstream import Upstream
 
@@ -23,6 +28,14 @@ ATTEMPTS_MAX = 4
 """Backends tried for one request; it bounds what a request can cost when all of them fail."""
 
 log = structlog.get_logger()
+
+
+class Claimant(Abortable, Protocol):
+    """Who waits for the end of a claim; it is ended if anything about that fails."""
+
+    def claimed(self) -> None:
+        """The claim is over."""
+        ...
 
 
 class Dispatcher:
@@ -51,6 +64,33 @@ class Dispatcher:
         self._counters = counters
         self._connect_timeout_s = connect_timeout_s
         self._doubt = doubt
+
+    def claim_soon(self, decision: Decision[Backend], claimant: Claimant) -> None:
+        """Have the cluster decide, without a task; then `claimant.claimed` is called.
+
+        By then `decision` has a backend, or a second claim to make because this node cannot
+        follow the pin, or neither: nobody is left, or this node may not begin a session.
+        """
+        assert decision.proposal is not None
+        self._table.claim_soon(decision.proposal, partial(self._claimed, decision, claimant))
+
+    def _claimed(
+        self,
+        decision: Decision[Backend],
+        claimant: Claimant,
+        outcome: Pin | NoQuorumError,
+    ) -> None:
+        self._reactor.catch_up()
+        try:
+            if isinstance(outcome, NoQuorumError):
+                decision.proposal = None
+            else:
+                self._router.settle(decision, outcome, self._table_now())
+                if decision.backend is None:
+                    self._router.redirect(decision, ())
+            claimant.claimed()
+        except Exception:
+            end_failed(claimant)
 
     async def obtain(self, decision: Decision[Backend], *, fresh: bool) -> Upstream:
         """A connection to the backend of `decision`, or to the one that it moves to.

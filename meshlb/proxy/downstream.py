@@ -8,8 +8,6 @@ until the response before them is out.
 import socket
 from typing import TYPE_CHECKING
 
-import trio
-
 from meshlb.core.http.body import BodyError, ChunkedReader
 from meshlb.core.http.framing import CHUNKED, CLOSE, NONE
 from meshlb.core.http.head import find_head_end, is_one_head
@@ -17,8 +15,8 @@ from meshlb.core.http.request import RequestHead
 from meshlb.core.http.response import ResponseHead
 from meshlb.core.sticky.cookie import set_cookie_line
 from meshlb.errors import DownstreamError, UpstreamError
-from meshlb.proxy.client import DECIDING, EXCHANGE, HEAD, LINGER, LINGER_BYTES_MAX, Client
-from meshlb.proxy.last_resort import end_failed
+from meshlb.proxy.client import EXCHANGE, HEAD, LINGER, LINGER_BYTES_MAX
+from meshlb.proxy.deciding import REPEATABLE_METHODS, Deciding
 from meshlb.proxy.reactor import BROKEN, READ, WRITE
 from meshlb.proxy.stream import READ_BYTES
 from meshlb.proxy.upstream import Upstream
@@ -29,11 +27,8 @@ if TYPE_CHECKING:
 CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 """How a response head ends its fields where the body comes in chunks."""
 
-REPEATABLE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
-"""Idempotent (RFC 9110 9.2.2): may be sent again when a reused connection breaks."""
 
-
-class Downstream(Client):
+class Downstream(Deciding):
     """One client of an HTTP `Frontend`.
 
     Attributes:
@@ -42,10 +37,8 @@ class Downstream(Client):
 
     __slots__ = (
         "_chunks",
-        "_keep_alive",
         "_left_bytes",
         "_linger_bytes",
-        "_request",
         "_sent_head",
         "_sent_request",
         "wants_plain_body",
@@ -56,10 +49,8 @@ class Downstream(Client):
         super().__init__(frontend, sock, client)
         self.wants_plain_body = False
         self._chunks: ChunkedReader | None = None
-        self._keep_alive = True
         self._left_bytes = 0
         self._linger_bytes = 0
-        self._request: RequestHead | None = None
         self._sent_head = b""
         self._sent_request: RequestHead | None = None
         self.open()
@@ -161,59 +152,18 @@ class Downstream(Client):
         client = self.client
         if request.forwarded:
             client = frontend.forwarding.origin(client, request)
-        self._decision = decision = frontend.router.route(
+        decision = frontend.router.route(
             request, client, self._reactor.now + frontend.table_ahead_s
         )
         if decision.minted:
             frontend.counters.pins_new += 1
         elif decision.pin is not None:
             frontend.counters.pins_hit += 1
-        backend = decision.backend
-        if backend is not None and not request.websocket:
-            upstream = backend.take_idle(
-                must_be_quiet=self._uploading or request.method not in REPEATABLE_METHODS
-            )
-            if upstream is not None:
-                self._forward(upstream)
-                return
-        elif backend is None and decision.proposal is None:
-            self.refuse(503)
-            return
-        if request.websocket:
-            # Frames follow: where the backend refuses they must not be taken for a request.
-            self._keep_alive = False
-        self._decide(fresh=request.websocket)
-
-    def _decide(self, *, fresh: bool) -> None:
-        self.phase = DECIDING
-        self.watch_reading(False)
-        self._frontend.nursery.start_soon(self._decide_in_task, fresh)
-
-    async def _decide_in_task(self, fresh: bool) -> None:
-        try:
-            with trio.CancelScope() as self._scope:
-                await self._obtain(fresh=fresh)
-        except Exception:
-            end_failed(self)
-        self._scope = None
-
-    async def _obtain(self, *, fresh: bool) -> None:
-        decision = self._decision
-        assert decision is not None
-        try:
-            upstream = await self._frontend.dispatcher.obtain(decision, fresh=fresh)
-        except UpstreamError as error:
-            if not self.closed:
-                self.refuse(error.status)
-            return
-        if self.closed:
-            upstream.release(reusable=True)
-        else:
-            self._forward(upstream)
+        self.decide(decision, request)
 
     # The request on its way
 
-    def _forward(self, upstream: Upstream) -> None:
+    def forward(self, upstream: Upstream) -> None:
         """Send the head, and what has come of the body, to a connected upstream."""
         request = self._request
         assert request is not None
@@ -370,7 +320,7 @@ class Downstream(Client):
             and request.method in REPEATABLE_METHODS
         ):
             self._frontend.counters.retries += 1
-            self._decide(fresh=True)
+            self.decide_in_task(fresh=True)
         else:
             self.refuse(error.status)
 

@@ -1,4 +1,4 @@
-"""The stick table as the proxy sees it: four verbs, whatever stands behind them.
+"""The stick table as the proxy sees it: a few verbs, whatever stands behind them.
 
 Owns only the interface. In a member it is the replica and the claim machine of this process; in
 a worker process it is the shared store and a socket to the member; in a test it is a dict. The
@@ -7,9 +7,11 @@ proxy must not know which.
 Spec: protocol/spec/pins.md.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from meshlb.core.sticky.pin import Pin, Proposal
+from meshlb.errors import NoQuorumError
 from meshlb.model import SessionKey
 
 
@@ -19,7 +21,7 @@ class StickTable(Protocol):
     With `mode = "available"` no method raises because the cluster is slow, split or absent:
     stickiness then weakens (a provisional pin), and the client is served. With `mode = "strict"`
     a node that the majority cannot hear, or does not answer in time, begins no session and moves
-    none: `claim` raises `NoQuorumError`, and whoever mints a key claims it. Agreed pins go on.
+    none: claims end in `NoQuorumError`, and whoever mints a key claims it. Agreed pins go on.
     """
 
     @property
@@ -37,15 +39,27 @@ class StickTable(Protocol):
         """
         ...
 
-    async def claim(self, proposal: Proposal) -> Pin:
-        """Agrees with the cluster on one pin for the proposal's key, and returns it.
+    def claim_soon(
+        self, proposal: Proposal, on_done: Callable[[Pin | NoQuorumError], None]
+    ) -> None:
+        """Agrees with the cluster on one pin for the proposal's key, and gives it to `on_done`.
 
-        The pin that comes back may name another backend than the proposal: whoever was first
-        wins. Concurrent claims of one key at one node share one answer. Falls back to a pin of
-        rank `PROVISIONAL` when home and backup stay silent.
+        The pin may name another backend than the proposal: whoever was first wins. Concurrent
+        claims of one key at one node share one answer. Falls back to a pin of rank `PROVISIONAL`
+        when home and backup stay silent.
 
         To move a key away from an unusable backend, name that backend in `moved_from` and its
         pin's epoch in `moved_from_epoch`.
+
+        Args:
+            proposal: what to pin the key to.
+            on_done: called once, perhaps before this returns; must not raise. The error is one
+                of strict mode, see above.
+        """
+        ...
+
+    async def claim(self, proposal: Proposal) -> Pin:
+        """As `claim_soon`, for a task that can wait.
 
         Raises:
             NoQuorumError: in strict mode, see above.

@@ -56,6 +56,17 @@ class DictTable:
         pin = self.pins.get(key)
         return pin if pin is not None and pin.is_live(now) else None
 
+    def claim_soon(
+        self, proposal: Proposal, on_done: Callable[[Pin | NoQuorumError], None]
+    ) -> None:
+        async def claim() -> None:
+            try:
+                on_done(await self.claim(proposal))
+            except NoQuorumError as error:
+                on_done(error)
+
+        trio.lowlevel.spawn_system_task(claim)
+
     async def claim(self, proposal: Proposal) -> Pin:
         self.claims.append(proposal)
         await self.answers.wait()

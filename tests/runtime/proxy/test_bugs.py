@@ -42,7 +42,7 @@ async def served(rig: Rig) -> None:
     await client.close()
 
 
-@pytest.mark.parametrize("verb", ["look_up", "claim"])
+@pytest.mark.parametrize("verb", ["look_up", "claim_soon"])
 async def test_a_table_that_fails_costs_the_connection_that_asked(tmp_path, verb):
     async with scripted(tmp_path, sticky=BY_HEADER) as rig:
         table = break_table(rig, verb)

@@ -231,7 +231,7 @@ class Judge:
 
     def _agrees(self, backup: Process, home: NodeName, request: int) -> None:
         """Invariant 7: a deposed home finds no backup."""
-        key = self._requests.pop((backup.me.boot_id, home, request))
+        key = self._requests[backup.me.boot_id, home, request]
         slot = (key[0] << 8 | key[1]) >> 6
         owners = backup.membership.ownership.owners
         ranked = sorted(owners, key=lambda owner: (weight(slot, owner), owner), reverse=True)

@@ -54,10 +54,6 @@ class Owner(Protocol):
         """A point at which the process may be killed."""
         ...
 
-    def observe(self, peer: NodeName, message: Message) -> None:
-        """It wants to say this to `peer`, if there is a link."""
-        ...
-
     def let_out(self, messages: tuple[Message, ...]) -> None:
         """These messages leave."""
         ...
@@ -149,11 +145,11 @@ class SimStreams:
         self.links: SimLinks | None = None
         self._owner = owner
         self._is_coded = is_coded
+        self._said: dict[SimLink, list[Message]] = {}
 
     def send(self, peer: NodeName, message: Message) -> None:
-        self._owner.observe(peer, message)
         if self.links is not None and (link := self.links.to(peer)) is not None:
-            link.tell(message, is_coded=self._is_coded)
+            self._said.setdefault(link, []).append(message)
 
     def takes_more(self, peer: NodeName) -> bool:
         link = self.links.to(peer) if self.links is not None else None
@@ -163,9 +159,10 @@ class SimStreams:
         return [link.name for link in self.links.all()] if self.links is not None else ()
 
     def flush(self) -> None:
-        if self.links is not None:
-            for link in self.links.all():
-                link.flush()
+        said, self._said = self._said, {}
+        for link, messages in said.items():
+            link.tell(*messages, is_coded=self._is_coded)
+            link.flush()
 
 
 class SimLinks:

@@ -18,7 +18,8 @@ from meshlb.cluster.overrides import Overrides
 from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.table import MemberTable
 from meshlb.cluster.turns import Turns
-from meshlb.core.sticky.events import ClaimDone, ClaimStarted
+from meshlb.core.sticky.claims import ClaimMachine
+from meshlb.core.sticky.events import ClaimDone, ClaimStarted, Effect, Event, Send
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.pin import Pin, Proposal
 from meshlb.core.swim.events import Effect as SwimEffect
@@ -79,6 +80,24 @@ class WatchedMembership(Membership):
 
     def _shown(self, effects: list[SwimEffect]) -> list[SwimEffect]:
         self.process.watcher.membership(self.process, effects)
+        return effects
+
+
+class WatchedClaims(ClaimMachine):
+    """Shows each decision when it is made; what it says leaves with the next turn."""
+
+    process: "Process"
+
+    def receive(self, event: Event, now: float) -> list[Effect]:
+        return self._shown(super().receive(event, now))
+
+    def handle_timer(self, now: float) -> list[Effect]:
+        return self._shown(super().handle_timer(now))
+
+    def _shown(self, effects: list[Effect]) -> list[Effect]:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self.process.watcher.said(self.process, effect.peer, effect.message)
         return effects
 
 
@@ -147,6 +166,10 @@ class Process:
             on_work=self._work,
             on_done=self._done,
         )
+        watched = self.turns.claims
+        watched.__class__ = WatchedClaims
+        assert isinstance(watched, WatchedClaims)
+        watched.process = self
         self.table = MemberTable(self, _TableClock(self))  # type: ignore[arg-type]  # alike
         self.membership = WatchedMembership(
             name=self.name,
@@ -261,10 +284,6 @@ class Process:
     # They wake when they are told to or at the deadline they asked for before they slept, as
     # those of `pins` and `drive` do: who changes a deadline has to wake them.
 
-    def observe(self, peer: NodeName, message: Message) -> None:
-        """It wants to say this to `peer`, if there is a link."""
-        self.watcher.said(self, peer, message)
-
     def let_out(self, messages: tuple[Message, ...]) -> None:
         """These leave on some link."""
         self.watcher.left(self, messages)
@@ -280,7 +299,8 @@ class Process:
         self.watcher.linked(self, peer)
 
     def _work(self) -> None:
-        self._turn_at_latest(self.world.now + self._rng.random() * TURN_LAG_S_MAX)
+        if self._turn_at > self.world.now + TURN_LAG_S_MAX:
+            self._turn_at_latest(self.world.now + self._rng.random() * TURN_LAG_S_MAX)
 
     def _turn_at_latest(self, at: float) -> None:
         if at < self._turn_at:
@@ -363,7 +383,7 @@ class Process:
 
     def _leave_by(self, limit: float, left: Callable[[], None]) -> None:
         def look() -> None:
-            if self.turns.replication.has_unread(self.streams.peers()) and self.world.now < limit:
+            if self.turns.has_untold() and self.world.now < limit:
                 self.world.at(self.world.now + LEAVE_POLL_S, lambda: self.act(look))
                 return
             self.agent.leave()

@@ -1,7 +1,5 @@
 """Turns wake whoever takes them: what they have queued must not wait for something else."""
 
-import math
-
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.turns import Turns
 from meshlb.core.sticky.events import ViewChanged
@@ -10,7 +8,7 @@ from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.proposals import claim_from_proposal
 from meshlb.model import BootId, NodeName, SessionKey
-from meshlb.wire.messages import Delta, DeltaAck, Message, ViewMark
+from meshlb.wire.messages import Claim, Delta, DeltaAck, Message, Replicate, ViewMark
 from tests.fakes.claims import ME, B, key_held_by
 from tests.fakes.pins import NOW, a_key, a_pin, a_proposal
 
@@ -22,6 +20,7 @@ class World:
         self.pins: dict[SessionKey, Pin] = {}
         self.sent: list[Message] = []
         self.wakes = 0
+        self.commits = 0
         self.turns = Turns(
             name=ME,
             log=ReplicationLog(BootId(1)),
@@ -36,7 +35,8 @@ class World:
         self.turns.hear(B, [DeltaAck(BootId(0), 0)])
         self.turns.receive(ViewChanged((ME, B), view_id=7, quorate=True))
         self.turns.hear(B, [ViewMark(7)])
-        self.wakes = 0
+        self.turns.take()
+        self.wakes = self.commits = 0
 
     def _wake(self) -> None:
         self.wakes += 1
@@ -48,7 +48,7 @@ class World:
         self.pins[key] = pin
 
     def commit(self) -> None:
-        """Nothing is lost here."""
+        self.commits += 1
 
     def scan(self, after: SessionKey | None, limit: int) -> list[tuple[SessionKey, Pin]]:
         return []
@@ -66,22 +66,30 @@ class World:
         """Nothing waits here."""
 
 
-def test_a_message_that_sets_an_earlier_alarm_wakes_the_loop() -> None:
-    world = World()
-    slept_until = world.turns.next_deadline()
-    claim = claim_from_proposal(
-        a_proposal(key_held_by(ME, B, owners=(ME, B))), request=1, is_hedged=False
-    )
-    world.turns.hear(B, [claim])
-    assert world.turns.next_deadline() < slept_until
-    assert world.wakes == 1
+def a_claim(nth: int) -> Claim:
+    key = key_held_by(ME, B, owners=(ME, B), nth=nth)
+    return claim_from_proposal(a_proposal(key), request=nth + 1, is_hedged=False)
 
 
-def test_a_message_that_sets_no_alarm_wakes_nobody() -> None:
+def test_what_several_frames_lead_to_leaves_with_one_turn() -> None:
     world = World()
-    assert world.turns.next_deadline() < math.inf
-    world.turns.hear(B, [ViewMark(7)])
-    assert world.wakes == 0
+    world.sent.clear()
+    world.turns.hear(B, [a_claim(0)])
+    world.turns.hear(B, [a_claim(1)])
+    assert world.wakes
+    assert not world.sent
+    world.turns.take()
+    assert [type(message) for message in world.sent] == [Replicate, Replicate]
+    assert world.commits == 1
+
+
+def test_a_mark_for_a_stream_that_was_replaced_is_not_sent_on_the_new_one() -> None:
+    world = World()
+    world.turns.receive(ViewChanged((ME, B), view_id=8, quorate=True))
+    world.turns.opened(B, BootId(2))
+    world.sent.clear()
+    world.turns.take()
+    assert not world.sent
 
 
 def test_a_pull_leaves_with_a_turn_of_its_own() -> None:

@@ -1,6 +1,7 @@
 """What is decided for one request, by the table, the rules and the backends; no I/O at all."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
@@ -11,6 +12,7 @@ from meshlb.core.route import Decision, Router
 from meshlb.core.sticky.cookie import CookieSealer
 from meshlb.core.sticky.extract import KeyRule
 from meshlb.core.sticky.pin import Pin, Proposal
+from meshlb.errors import NoQuorumError
 from meshlb.model import BackendName, KeySource, NodeName, PoolName, SessionKey
 from meshlb.wire.messages import Rank
 
@@ -42,6 +44,11 @@ class Table:
     def look_up(self, key: SessionKey, now: float) -> Pin | None:
         pin = self.pins.get(key)
         return pin if pin is not None and pin.is_live(now) else None
+
+    def claim_soon(
+        self, proposal: Proposal, on_done: Callable[[Pin | NoQuorumError], None]
+    ) -> None:
+        raise AssertionError("routing never claims")
 
     async def claim(self, proposal: Proposal) -> Pin:
         raise AssertionError("routing never waits")
