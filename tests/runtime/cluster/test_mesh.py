@@ -181,7 +181,7 @@ async def test_a_moved_pin_tells_its_history_on_every_node() -> None:
             await until(lambda node=node: node.mesh.explain(key).pin.epoch == 1)
             story = node.mesh.explain(key)
             assert story is not None
-            assert "moved to s2" in story.notes[-1].what
+            assert "to s2 by b, epoch 1" in story.notes[-1].what
         assert len({(n.mesh.explain(key).home, n.mesh.explain(key).backup) for n in nodes}) == 1
 
 
