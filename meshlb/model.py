@@ -2,7 +2,19 @@
 
 import enum
 from dataclasses import dataclass
-from typing import NewType, Self
+from typing import NewType, Self, TypeVar, dataclass_transform
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def value(cls: type[T]) -> type[T]:
+    """A frozen dataclass for what is made by the million: the type checker alone keeps it frozen.
+
+    A dataclass that is frozen at run time takes five times as long to make.
+    """
+    return dataclass(slots=True, unsafe_hash=True)(cls)
+
 
 NodeName = NewType("NodeName", str)
 """The stable name of a node, 1 to 63 bytes of `[A-Za-z0-9._-]`."""

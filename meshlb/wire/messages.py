@@ -7,7 +7,6 @@ Spec: protocol/spec/messages.md.
 """
 
 import enum
-from dataclasses import dataclass
 from typing import NewType
 
 from meshlb.model import (
@@ -20,13 +19,14 @@ from meshlb.model import (
     NodeName,
     PoolName,
     SessionKey,
+    value,
 )
 from meshlb.wire.broadcast_words import Broadcast, BroadcastAck
 from meshlb.wire.challenge import Challenge, ChallengeAnswer
 from meshlb.wire.key_words import KeyringState
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MemberUpdate:
     """What `reporter` says of one member; merged by (boot_id, incarnation, state)."""
 
@@ -45,7 +45,7 @@ class MemberUpdate:
     features: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ping:
     """Are you `target`? Answered by an Ack with the same `seq`. Datagram or stream."""
 
@@ -53,7 +53,7 @@ class Ping:
     target: NodeName
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PingRequest:
     """Please ping `target` at `address` for me, and pass its Ack on or send a Nack."""
 
@@ -62,21 +62,21 @@ class PingRequest:
     address: Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ack:
     """The answer to a Ping or to a successful PingRequest."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Nack:
     """The answer to a PingRequest whose target was silent: the helper itself is alive."""
 
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PushPull:
     """The sender's whole view; answered in kind where `wants_reply` is set. Stream only."""
 
@@ -92,7 +92,7 @@ class Rank(enum.IntEnum):
     QUORATE = 2
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PinRecord:
     """A pin with its key, as it travels. An empty backend is a tombstone."""
 
@@ -113,7 +113,7 @@ class PinRecord:
     """What remains of its absolute lifetime (`max_age`), at least 1; 0 where it has none."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """Asks the home of `key` for its pin; `backend` is what the claimer proposes.
 
@@ -147,7 +147,7 @@ class Verdict(enum.IntEnum):
     """The answerer's hand-off is not complete; ask again."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClaimAnswer:
     """The home's answer; `pin` is present for DONE and EXISTS."""
 
@@ -156,7 +156,7 @@ class ClaimAnswer:
     pin: PinRecord | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Replicate:
     """The home asks the backup to hold `pin` before the home confirms it."""
 
@@ -165,7 +165,7 @@ class Replicate:
     pin: PinRecord
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReplicateAnswer:
     """The backup's answer; for EXISTS, `pin` is the one that wins."""
 
@@ -174,7 +174,7 @@ class ReplicateAnswer:
     pin: PinRecord | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delta:
     """What the sender's replication log holds after `after_seq`, up to and including `upto_seq`.
 
@@ -188,7 +188,7 @@ class Delta:
     pins: tuple[PinRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DeltaAck:
     """All entries of your log up to and including `seq` are merged here.
 
@@ -200,14 +200,14 @@ class DeltaAck:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PullRequest:
     """Asks for the whole table; answered by PullChunks."""
 
     request: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PullChunk:
     """A part of the table; the last one has `last` set."""
 
@@ -216,7 +216,7 @@ class PullChunk:
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ViewMark:
     """The sender's ownership view is `view_id`, and all that it confirmed before went ahead."""
 
@@ -230,7 +230,7 @@ Hash64 = NewType("Hash64", int)
 """Of one record, or the XOR of those of many; see protocol/spec/repair.md."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Position:
     """How far the sender has merged the log of `origin`."""
 
@@ -239,7 +239,7 @@ class Position:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Digest:
     """Where the sender's log ends, what it has merged of others' logs, and its table in a number.
 
@@ -254,7 +254,7 @@ class Digest:
     positions: tuple[Position, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BucketHashes:
     """Compare your table with mine: the hashes of all 4,096 buckets, in order."""
 
@@ -262,7 +262,7 @@ class BucketHashes:
     hashes: tuple[Hash64, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BucketsDiffering:
     """Buckets that differ, with the hashes of the answerer's live records in them."""
 
@@ -272,7 +272,7 @@ class BucketsDiffering:
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KeyHash:
     """One live record, in short."""
 
@@ -280,7 +280,7 @@ class KeyHash:
     hash: Hash64
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BucketKeys:
     """All live records of the asker whose keys are from `first` to `final`."""
 
@@ -292,7 +292,7 @@ class BucketKeys:
     """Nothing more is to be compared."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BucketPins:
     """What differs in the range of a BucketKeys: the answerer's pins, and the keys it lacks."""
 
@@ -303,7 +303,7 @@ class BucketPins:
     """The range of the BucketKeys is done."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BackendOverride:
     """An operator's word on a backend, cluster-wide; the greatest (stamp_ms, by) wins."""
 

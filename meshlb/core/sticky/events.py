@@ -12,10 +12,8 @@ Two promises of the carrier hold the agreement up:
 Spec: protocol/spec/pins.md, "Claims".
 """
 
-from dataclasses import dataclass
-
 from meshlb.core.sticky.pin import ClaimOutcome, Pin, Proposal
-from meshlb.model import BootId, NodeName, SessionKey
+from meshlb.model import BootId, NodeName, SessionKey, value
 from meshlb.wire.messages import (
     BucketPins,
     Claim,
@@ -33,7 +31,7 @@ PeerWord = (
 """The messages that the claim machine reads; merging what they bring is its work too."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClaimStarted:
     """This node wants a pin; `token`, chosen by the caller, comes back in `ClaimDone`."""
 
@@ -41,7 +39,7 @@ class ClaimStarted:
     proposal: Proposal
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerMessage:
     """A message of an authenticated stream."""
 
@@ -49,7 +47,7 @@ class PeerMessage:
     message: PeerWord
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ViewChanged:
     """The members that may own slots, sorted; see `meshlb.core.swim`.
 
@@ -61,7 +59,7 @@ class ViewChanged:
     quorate: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerConnected:
     """A new stream with `peer` is up; nothing that went before on another one counts."""
 
@@ -69,21 +67,21 @@ class PeerConnected:
     boot_id: BootId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerFed:
     """All of our log that `peer` lacked when its stream came up is queued on that stream."""
 
     peer: NodeName
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PeerLost:
     """There is no stream with `peer` any more; what was sent last may not have arrived."""
 
     peer: NodeName
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SuspectsChanged:
     """These members may be dead, and no others: nobody waits for them for long."""
 
@@ -95,7 +93,7 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Send:
     """Queue `message` on the stream to `peer`; drop it where there is none."""
 
@@ -103,7 +101,7 @@ class Send:
     message: PeerWord
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stored:
     """Append the pin to this node's replication log, and so send it to every peer.
 
@@ -114,7 +112,7 @@ class Stored:
     pin: Pin
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClaimDone:
     """The claim of `token` has ended with `pin`."""
 

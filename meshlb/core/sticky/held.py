@@ -12,10 +12,9 @@ Spec: protocol/spec/pins.md, "Barrier".
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from meshlb.core.sticky.pin import Pin
-from meshlb.model import NodeName, SessionKey
+from meshlb.model import NodeName, SessionKey, value
 
 HELD_S = 2.0
 """How long a home may take to tell everybody; far above its own time-out for making a pin."""
@@ -26,7 +25,7 @@ HELD_MAX = 65_536
 HeldPins = list[tuple[SessionKey, Pin]]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Held:
     pin: Pin
     home: NodeName

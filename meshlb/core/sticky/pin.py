@@ -13,9 +13,8 @@ Spec: protocol/spec/pins.md.
 
 import enum
 import math
-from dataclasses import dataclass
 
-from meshlb.model import BackendName, KeySource, NodeName, PoolName, SessionKey
+from meshlb.model import BackendName, KeySource, NodeName, PoolName, SessionKey, value
 from meshlb.wire.messages import PinRecord, Rank
 
 NO_BACKEND = BackendName("")
@@ -34,7 +33,7 @@ LIFETIME_S_MAX = 400 * 86_400.0
 """No pin is kept longer than this, whatever a peer says."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pin:
     """The binding of one session key to one backend, as a node holds it."""
 
@@ -65,7 +64,7 @@ class Pin:
         return bool(self.backend) and self.expires_at > now
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Proposal:
     """What a node would pin a key to, if nobody has pinned it yet."""
 
