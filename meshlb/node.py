@@ -12,6 +12,7 @@ import gc
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import structlog
 import trio
@@ -20,7 +21,7 @@ from meshlb.admin.api import build_app
 from meshlb.admin.serve import serve
 from meshlb.cluster.mesh import Mesh
 from meshlb.cluster.options import ClusterOptions
-from meshlb.config import Settings
+from meshlb.config import Settings, certificates
 from meshlb.core.keyring import first_hash_key
 from meshlb.errors import StoreError
 from meshlb.node_view import LiveNode
@@ -80,6 +81,8 @@ class Node:
         self._settings = settings
         self._store = store
         cluster, data_dir = settings.cluster, settings.node.data_dir
+        if cluster is not None and cluster.tls is not None:
+            _tell_of_dates(cluster.tls.cert)
         self._mesh = Mesh(
             settings.node.name,
             cluster=ClusterOptions.of(cluster) if cluster is not None else None,
@@ -214,3 +217,12 @@ def _raise_descriptor_limit() -> None:
     """As many descriptors as this user may have: each client needs two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _tell_of_dates(cert: Path) -> None:
+    """A certificate out of its time is no reason not to serve, but one to speak of."""
+    now = certificates.utc_now()
+    for fault in certificates.out_of_date(cert, now):
+        log.error("other members refuse this node's certificate", fault=fault)
+    if (expiry := certificates.expires_soon(cert, now)) is not None:
+        log.warning("this node's certificate expires soon", certificate=str(cert), at=expiry)

@@ -39,6 +39,7 @@ EXPLAINED = re.compile(
 # Modules without a test file of their own name, and where they are tested instead.
 UNMIRRORED = {
     "meshlb/__main__.py": "tests/peers runs nodes through it",
+    "meshlb/cluster/channel.py": "tests/runtime/cluster/test_tls.py: between real sockets",
     "meshlb/core/balance/candidate.py": "an interface without behaviour",
     "meshlb/core/sticky/table.py": "an interface without behaviour",
     "meshlb/node.py": "tests/peers: it only wires what is tested apart",

@@ -15,9 +15,15 @@ CONFIG = click.Path(path_type=Path)
 def check(config: Path) -> None:
     """Say whether the file CONFIG is good; exit 2 with every fault where it is not."""
     from meshlb.config import load
+    from meshlb.config.certificates import out_of_date, utc_now
 
     try:
-        load(config)
+        settings = load(config)
+        # A node that runs goes on with it; who checks a file wants to know.
+        if (cluster := settings.cluster) is not None and cluster.tls is not None:
+            stale = list(out_of_date(cluster.tls.cert, utc_now()))
+            if stale:
+                raise ConfigError(stale)
     except ConfigError as error:
         report(config, error)
     click.echo(f"{config}: good")

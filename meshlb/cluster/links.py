@@ -16,12 +16,14 @@ from typing import Final, Protocol
 
 import trio
 
+from meshlb.cluster.channel import Channel, Greeted
 from meshlb.cluster.counters import MeshCounters
-from meshlb.cluster.greeting import Greeting, answer, greet
+from meshlb.cluster.greeting import READ_BYTES
 from meshlb.cluster.link import CloseReason, Link
 from meshlb.cluster.refusals import RefusalLog
 from meshlb.errors import WireError
 from meshlb.model import Address, NodeName
+from meshlb.net.mutual_tls import MutualTls
 from meshlb.wire.handshake import (
     EPHEMERAL_BYTES,
     Established,
@@ -30,7 +32,6 @@ from meshlb.wire.handshake import (
     RefusedByPeer,
     RefusedPeer,
     Responder,
-    refuse_frame,
 )
 from meshlb.wire.messages import Message
 from meshlb.wire.refusal import Refusal
@@ -103,13 +104,15 @@ class Links:
         counters: MeshCounters,
         refusals: RefusalLog,
         draw: Callable[[int], bytes],
+        tls: MutualTls | None = None,
     ) -> None:
-        """`draw` gives so many random bytes, fit for keys."""
+        """`draw` gives so many random bytes, fit for keys; without `tls` streams are plain."""
         self._credentials = credentials
         self._events = events
         self._counters = counters
         self._refusals = refusals
         self._draw = draw
+        self._channel = Channel(tls)
         self._by_name: dict[NodeName, Link] = {}
         self._half_open: dict[trio.CancelScope, None] = {}
         self._dialling: set[Address] = set()
@@ -165,21 +168,23 @@ class Links:
     # Opening -----------------------------------------------------------------------------
 
     async def _dial(self, address: Address) -> None:
-        refusal: Refusal | None = None
+        greeted: Greeted | None = None
         try:
-            stream = await self._connect(address)
-            greeting = None if stream is None else await self._greet(stream)
+            if (raw := await self._connect(address)) is not None:
+                greeted = await self._greet(raw)
         finally:
             self._dialling.discard(address)
             self._renewing.pop(address, None)
-        if isinstance(greeting, RefusedByPeer | RefusedPeer):
-            refusal = greeting.reason
-            self._refusals.refused_by(address, refusal)
-        if stream is None or not isinstance(greeting, Established):
-            self._events.dial_failed(address, refusal)
-            return
-        self._refusals.admitted_by(address)
-        await self._run_link(stream, greeting, dialled=address)
+        match greeted:
+            case (stream, Established() as established):
+                self._refusals.admitted_by(address)
+                await self._run_link(stream, established, dialled=address)
+            case (_, RefusedByPeer(reason) | RefusedPeer(reason) as refused):
+                detail = refused.detail if isinstance(refused, RefusedPeer) else ""
+                self._refusals.refused_by(address, reason, detail)
+                self._events.dial_failed(address, reason)
+            case None:
+                self._events.dial_failed(address, None)
 
     async def _connect(self, address: Address) -> trio.SocketStream | None:
         stream: trio.SocketStream | None = None
@@ -187,16 +192,16 @@ class Links:
             stream = await trio.open_tcp_stream(address.host, address.port)
         return stream
 
-    async def _greet(self, stream: trio.SocketStream) -> Greeting | None:
-        """The handshake; a stream that it does not establish is closed."""
-        greeting: Greeting | None = None
+    async def _greet(self, raw: trio.SocketStream) -> Greeted | None:
+        """The handshake; a connection on which it establishes nothing is closed."""
+        greeted: Greeted | None = None
         try:
             with self._failures_counted(), trio.fail_after(HANDSHAKE_S):
-                greeting = await greet(stream, self._initiator(), self._wanted)
+                greeted = await self._channel.greet(raw, self._initiator(), self._wanted)
         finally:
-            if not isinstance(greeting, Established):
-                await trio.aclose_forcefully(stream)
-        return greeting
+            if greeted is None or not isinstance(greeted[1], Established):
+                await trio.aclose_forcefully(raw)
+        return greeted
 
     def _wanted(self, peer: Identity) -> Refusal | None:
         """An address may lead to a member that there is a link to already."""
@@ -210,32 +215,40 @@ class Links:
             return Refusal.LINKED
         return self._events.admit(peer)
 
-    async def _accepted(self, stream: trio.SocketStream) -> None:
-        greeting: Greeting | None = None
+    async def _accepted(self, raw: trio.SocketStream) -> None:
+        greeted: Greeted | None = None
         try:
             with self._half_opened(), self._failures_counted(), trio.fail_after(HANDSHAKE_S):
-                greeting = await self._answer(stream)
+                greeted = await self._answer(raw)
         finally:
-            if not isinstance(greeting, Established):
-                await trio.aclose_forcefully(stream)
-        if isinstance(greeting, Established):
-            await self._run_link(stream, greeting, dialled=None)
+            if greeted is None or not isinstance(greeted[1], Established):
+                await trio.aclose_forcefully(raw)
+        match greeted:
+            case (stream, Established() as established):
+                await self._run_link(stream, established, dialled=None)
 
-    async def _answer(self, stream: trio.SocketStream) -> Greeting:
-        if len(self._by_name) >= LINKS_MAX:
-            greeting: Greeting = RefusedPeer(Refusal.TOO_MANY, None, b"")
-            await stream.send_all(refuse_frame(Refusal.TOO_MANY))
-        else:
-            greeting = await answer(stream, self._responder(), self._events.admit)
+    async def _answer(self, raw: trio.SocketStream) -> Greeted:
+        stream, greeting = await self._channel.answer(raw, self._responder(), self._admitted)
         if isinstance(greeting, RefusedPeer):
             self._refusals.refused(
-                _source(stream), greeting.reason, greeting.claimed_name, now=trio.current_time()
+                _source(raw),
+                greeting.reason,
+                greeting.claimed_name,
+                now=trio.current_time(),
+                detail=greeting.detail,
             )
             # A close with unread bytes would be a reset, which can overtake the refusal.
             with trio.move_on_after(FAREWELL_S):
-                await stream.send_eof()
-                await stream.receive_some(1)
-        return greeting
+                await raw.send_eof()
+                while await raw.receive_some(READ_BYTES):
+                    pass
+        return stream, greeting
+
+    def _admitted(self, peer: Identity) -> Refusal | None:
+        """Where there is no room it takes a proven member to be told so."""
+        if len(self._by_name) >= LINKS_MAX and peer.name not in self._by_name:
+            return Refusal.TOO_MANY
+        return self._events.admit(peer)
 
     def _initiator(self) -> Initiator:
         who = self._credentials
@@ -277,7 +290,7 @@ class Links:
     # Open --------------------------------------------------------------------------------
 
     async def _run_link(
-        self, stream: trio.SocketStream, established: Established, *, dialled: Address | None
+        self, stream: trio.abc.Stream, established: Established, *, dialled: Address | None
     ) -> None:
         if established.key_id not in self._credentials.keyring.key_ids:
             await trio.aclose_forcefully(stream)  # removed while the handshake went on
@@ -288,7 +301,7 @@ class Links:
             dialled=dialled,
             now=trio.current_time(),
             on_low=self._events.outbox_low,
-            write_some=partial(_write_some, stream.socket.fileno()),
+            write_some=_writer_of(stream),
             on_unknown=self._count_unknown,
         )
         current = self._by_name.get(link.name)
@@ -328,6 +341,13 @@ def loser(current: Link, new: Link, *, me: NodeName) -> Link:
         return current
     is_ours_to_dial = me < new.name
     return current if (new.dialled is not None) == is_ours_to_dial else new
+
+
+def _writer_of(stream: trio.abc.Stream) -> Callable[[bytes], int]:
+    """What writes at once; on a stream over TLS nothing does, and the link's writer takes all."""
+    if isinstance(stream, trio.SocketStream):
+        return partial(_write_some, stream.socket.fileno())
+    return lambda frame: 0
 
 
 def _write_some(descriptor: int, frame: bytes) -> int:

@@ -194,6 +194,7 @@ class Mesh:
             counters=self.counters,
             refusals=refusals,
             draw=secrets.token_bytes,
+            tls=cluster.tls,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -9,6 +9,7 @@ from meshlb.config.kinds import DnsSeed
 from meshlb.config.schema import ClusterSettings
 from meshlb.core.swim.timings import PROFILES, Timings
 from meshlb.model import Address
+from meshlb.net.mutual_tls import MutualTls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +26,17 @@ class ClusterOptions:
     timings: Timings = PROFILES["lan"]
     is_strict: bool = False
     """A minority begins no sessions."""
+    tls: MutualTls | None = None
+    """What streams to other members show and believe; None: they are not over TLS."""
 
     @classmethod
     def of(cls, settings: ClusterSettings) -> "ClusterOptions":
-        """The options that `settings` say."""
+        """The options that `settings` say.
+
+        Raises:
+            ConfigError: the files of `tls` cannot be used.
+        """
+        tls = settings.tls
         return cls(
             name=settings.name,
             bind=settings.bind,
@@ -37,4 +45,9 @@ class ClusterOptions:
             secrets=settings.secrets,
             timings=PROFILES[settings.profile],
             is_strict=settings.mode == "strict",
+            tls=None
+            if tls is None
+            else MutualTls.load(
+                cert=tls.cert, key=tls.key, ca=tls.ca, verify_names=tls.verify_names
+            ),
         )

@@ -29,6 +29,10 @@ _MEANING: Final = {
     Refusal.OTHER_VERSION: "the member speaks no protocol version that this node speaks",
     Refusal.CLUSTER_FULL: f"the cluster has {MEMBERS_LIVE_MAX} members, as many as it may have",
     Refusal.TOO_MANY: "the member has too many connections",
+    Refusal.TLS_REQUIRED: "the member takes streams over TLS alone; this node has no [cluster] tls",
+    Refusal.NO_TLS: "the member does not speak TLS; this node has [cluster] tls",
+    Refusal.CERTIFICATE: "one of the two does not accept the other's certificate",
+    Refusal.UNKNOWN: "for a reason that only a later version knows",
 }
 
 
@@ -40,7 +44,7 @@ class RefusalLog:
         self._told: dict[Address, Refusal] = {}
         self._logged_at: dict[Refusal, float] = {}
 
-    def refused_by(self, address: Address, reason: Refusal) -> None:
+    def refused_by(self, address: Address, reason: Refusal, detail: str = "") -> None:
         """The member at `address` does not let this node in."""
         self._counters.refused_by_peers[reason.value] += 1
         if reason not in _MEANING or self._told.get(address) is reason:
@@ -53,6 +57,7 @@ class RefusalLog:
             member=str(address),
             reason=reason.value,
             meaning=_MEANING[reason],
+            **_said(detail),
         )
 
     def admitted_by(self, address: Address) -> None:
@@ -60,7 +65,13 @@ class RefusalLog:
         self._told.pop(address, None)
 
     def refused(
-        self, source: Address, reason: Refusal, claimed_name: NodeName | None, *, now: float
+        self,
+        source: Address,
+        reason: Refusal,
+        claimed_name: NodeName | None,
+        *,
+        now: float,
+        detail: str = "",
     ) -> None:
         """This node did not let in who connected from `source`; `now` is monotonic seconds."""
         self._counters.handshakes_refused[reason.value] += 1
@@ -75,4 +86,9 @@ class RefusalLog:
             claimed_name=claimed_name,
             reason=reason.value,
             times=self._counters.handshakes_refused[reason.value],
+            **_said(detail),
         )
+
+
+def _said(detail: str) -> dict[str, str]:
+    return {"detail": detail} if detail else {}

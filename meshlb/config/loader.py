@@ -5,6 +5,7 @@ Owns the way from text to settings and the wording of the faults; what is allowe
 port, so it passes beside a running node.
 """
 
+import socket
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from meshlb.config import checks, faults, paths, unsupported
+from meshlb.config import certificates, checks, faults, paths, unsupported
 from meshlb.config.kinds import Secret
 from meshlb.config.schema import Settings
 from meshlb.errors import ConfigError
@@ -118,6 +119,10 @@ def _read_named_files(document: dict[str, Any], directory: Path) -> Iterator[str
                 document["cluster"]["secrets"] = read_secrets(directory / raw)
             except ValueError as error:
                 yield f"{paths.show(place)}: {error}"
+    for _, table in paths.find(document, "cluster.tls"):
+        if isinstance(table, dict):
+            name = document["node"].get("name", socket.gethostname())
+            yield from certificates.faults(table, directory, node_name=str(name))
     for place, raw in paths.find(document, "node.data_dir"):
         if isinstance(raw, str) and (directory / raw).exists() and not (directory / raw).is_dir():
             yield f"{paths.show(place)}: {directory / raw} is no directory"

@@ -90,6 +90,25 @@ class NodeSettings(Table):
     longer still."""
 
 
+class ClusterTlsSettings(Table):
+    """Certificates for the streams between members, on both sides."""
+
+    cert: Annotated[Path, FilePath()]
+    """This node's certificate and whatever lies between it and the authority, PEM. Made for both
+    roles: with an extended key usage it needs `serverAuth` and `clientAuth`."""
+
+    key: Annotated[Path, FilePath()]
+    """Its private key, PEM, without a passphrase."""
+
+    ca: Annotated[Path, FilePath()]
+    """The authorities whose certificates members show, PEM. One that serves this cluster alone:
+    whatever it signs can be a member, given the secret."""
+
+    verify_names: Annotated[bool, Flag()] = True
+    """A member's certificate must have its node name as a DNS name (SAN), so that a node cannot
+    pass for another one. `false` believes every certificate of the authority."""
+
+
 class ClusterSettings(Table):
     """The mesh. Left out as a whole: the node stands alone."""
 
@@ -121,6 +140,12 @@ class ClusterSettings(Table):
     secrets_file: Annotated[Path, FilePath()] | None = None
     """A file with one secret a line; empty lines and lines that begin with `#` are skipped.
     Either this or `secrets`; better, since it can be readable by the node alone."""
+
+    tls: ClusterTlsSettings | None = None
+    """Streams between members run over TLS 1.3, with a certificate on each side; all members have
+    it or none. The secrets are needed all the same: they seal datagrams and cookies, and a stream
+    needs both. Files are read at the start. Once a certificate has expired open streams stay, and
+    no new ones begin."""
 
     mode: Annotated[Literal["available", "strict"], Choice(("available", "strict"))] = "available"
     """What the smaller part of a split cluster does with new sessions. `"available"`: pins them

@@ -26,11 +26,12 @@ import struct
 from dataclasses import dataclass
 from typing import NewType
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from meshlb.errors import WireError
 from meshlb.model import Address, BootId, KeyId, NodeName
 from meshlb.wire.codec import byte_string, record_codec, text
+from meshlb.wire.key_schedule import Keys, derive_keys, proof_of
 from meshlb.wire.limits import HANDSHAKE_FRAME_BYTES_MAX
 from meshlb.wire.refusal import Refusal
 from meshlb.wire.seal import (
@@ -39,7 +40,6 @@ from meshlb.wire.seal import (
     FrameOpener,
     FrameSealer,
     Keyring,
-    derive,
 )
 from meshlb.wire.versions import OURS, Dialect, Feature, Versions
 
@@ -48,6 +48,7 @@ Proof = NewType("Proof", bytes)
 Reason = NewType("Reason", str)
 EPHEMERAL_BYTES = 32
 PROOF_BYTES = 32
+TLS_RECORD = b"\x16"
 
 byte_string(ClusterLabel, CLUSTER_LABEL_BYTES)
 byte_string(PublicKey, EPHEMERAL_BYTES)
@@ -144,11 +145,15 @@ class Established:
 
 @dataclass(frozen=True, slots=True)
 class RefusedPeer:
-    """We refuse the peer, who calls itself `claimed_name`: write `payload`, then close."""
+    """We refuse the peer, who calls itself `claimed_name`: write `payload`, then close.
+
+    `detail` is the reason in words, where more is known of it.
+    """
 
     reason: Refusal
     claimed_name: NodeName | None
     payload: bytes
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,33 +164,6 @@ class RefusedByPeer:
 
 
 Step = Send | Proven | Established | RefusedPeer | RefusedByPeer
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """What the key schedule yields from the secret of `key_id`, 32 bytes each."""
-
-    key_id: KeyId
-    initiator_proof: bytes
-    responder_proof: bytes
-    to_responder: bytes
-    to_initiator: bytes
-
-
-def _keys(
-    key_id: KeyId, secret: bytes, private: X25519PrivateKey, public: bytes, transcript: bytes
-) -> _Keys:
-    try:
-        shared = private.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError as error:
-        raise WireError("a public key of low order") from error
-    purpose = b"meshlb stream" + transcript
-    okm = derive(shared, salt=secret, purpose=purpose, size_bytes=4 * 32)
-    return _Keys(key_id, okm[:32], okm[32:64], okm[64:96], okm[96:])
-
-
-def _proof(key: bytes) -> bytes:
-    return hmac.digest(key, b"meshlb proof", "sha256")
 
 
 def frame(kind: FrameKind, body: bytes = b"") -> bytes:
@@ -282,10 +260,9 @@ class _Side:
             return Refusal.SELF if peer.boot_id == self.me.boot_id else Refusal.NAME_TAKEN
         return None
 
-    def _established(self, keys: _Keys, outward: bytes, inward: bytes) -> Established:
+    def _established(self, keys: Keys, outward: bytes, inward: bytes) -> Established:
         assert self._peer is not None
-        sealer, opener = FrameSealer(outward), FrameOpener(inward)
-        rest = bytes(self._buffer)
+        sealer, opener, rest = FrameSealer(outward), FrameOpener(inward), bytes(self._buffer)
         return Established(self._peer, self._dialect, keys.key_id, sealer, opener, rest)
 
     def _step(self, kind: FrameKind, body: bytes) -> Step:
@@ -295,7 +272,7 @@ class _Side:
 class Initiator(_Side):
     """The side that dialled."""
 
-    _keys: _Keys | None = None
+    _keys: Keys | None = None
     _has_confirmed = False
 
     def start(self) -> Send:
@@ -316,8 +293,8 @@ class Initiator(_Side):
         if kind is FrameKind.WELCOME and self._keys is None:
             return self._welcomed(body)
         if kind is FrameKind.ACCEPT and self._has_confirmed and not body:
-            assert self._keys is not None
             keys = self._keys
+            assert keys is not None
             return self._end(self._established(keys, keys.to_responder, keys.to_initiator))
         return super()._step(kind, body)
 
@@ -331,8 +308,8 @@ class Initiator(_Side):
         if (secret := self._keyring.secret(welcome.key_id)) is None:
             return self.refuse(Refusal.OTHER_SECRET)
         transcript = hashlib.sha256(self._hello + encoded).digest()
-        keys = _keys(welcome.key_id, secret, self._private, welcome.public_key, transcript)
-        if not hmac.compare_digest(proof, _proof(keys.responder_proof)):
+        keys = derive_keys(welcome.key_id, secret, self._private, welcome.public_key, transcript)
+        if not hmac.compare_digest(proof, proof_of(keys.responder_proof)):
             return self.refuse(Refusal.OTHER_SECRET)
         self._keys = keys
         self._dialect = self._versions.dialect(welcome.version, welcome.features)
@@ -343,21 +320,27 @@ class Initiator(_Side):
         assert self._keys is not None, "confirm comes after Proven"
         assert not self._has_confirmed
         self._has_confirmed = True
-        return Send(frame(FrameKind.PROVE, _proof(self._keys.initiator_proof)))
+        return Send(frame(FrameKind.PROVE, proof_of(self._keys.initiator_proof)))
 
 
 class Responder(_Side):
     """The side that was dialled."""
 
-    _keys: _Keys | None = None
+    _keys: Keys | None = None
     _proven = False
+
+    def receive(self, chunk: bytes) -> list[Step]:
+        """As on each side; who begins with TLS is told that this one has none."""
+        if self._keys is None and not self._buffer and chunk[:1] == TLS_RECORD:
+            return [self.refuse(Refusal.NO_TLS)]
+        return super().receive(chunk)
 
     def _step(self, kind: FrameKind, body: bytes) -> Step:
         if kind is FrameKind.HELLO and self._keys is None:
             return self._greeted(body)
         if kind is FrameKind.PROVE and self._keys is not None and not self._proven:
             assert self._peer is not None
-            if not hmac.compare_digest(body, _proof(self._keys.initiator_proof)):
+            if not hmac.compare_digest(body, proof_of(self._keys.initiator_proof)):
                 return self.refuse(Refusal.OTHER_SECRET)
             self._proven = True
             return Proven(self._peer)
@@ -378,15 +361,15 @@ class Responder(_Side):
             Welcome(dialect.version, key_id, self._label, self.me, self._public, dialect.features)
         )
         transcript = hashlib.sha256(frame(FrameKind.HELLO, body) + welcome).digest()
-        self._keys = _keys(key_id, secret, self._private, hello.public_key, transcript)
+        self._keys = derive_keys(key_id, secret, self._private, hello.public_key, transcript)
         self._dialect = dialect
-        return Send(frame(FrameKind.WELCOME, welcome + _proof(self._keys.responder_proof)))
+        return Send(frame(FrameKind.WELCOME, welcome + proof_of(self._keys.responder_proof)))
 
     def accept(self) -> tuple[Send, Established]:
         """Lets the proven peer in."""
         assert self._proven, "accept comes after Proven"
-        assert self._keys is not None
-        self._done = True
         keys = self._keys
+        assert keys is not None
+        self._done = True
         established = self._established(keys, keys.to_initiator, keys.to_responder)
         return Send(frame(FrameKind.ACCEPT)), established

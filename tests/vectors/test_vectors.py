@@ -218,6 +218,13 @@ def test_a_hello_is_answered_by_the_highest_common_version(vector: dict[str, Any
         assert step.reason.value == vector["refused"]
 
 
+def test_who_begins_with_tls_is_told_that_there_is_none() -> None:
+    vector = HANDSHAKE["tls_to_a_responder_without"]
+    (step,) = side(Responder, "responder").receive(bytes.fromhex(vector["hex"]))
+    assert isinstance(step, RefusedPeer)
+    assert step.payload.hex() == HANDSHAKE["refuse"][vector["refused"]]
+
+
 @pytest.mark.parametrize("vector", named(HANDSHAKE["malformed_for_responder"]))
 def test_a_malformed_handshake_is_refused_without_an_answer(vector: dict[str, Any]) -> None:
     dialled = side(Responder, "responder")

@@ -20,6 +20,7 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
+from meshlb.net.mutual_tls import MutualTls
 from meshlb.wire.codec import encode
 from meshlb.wire.messages import BackendOverride, Ping
 
@@ -65,6 +66,7 @@ class Node:
         data_dir: Path | None = None,
         is_strict: bool = False,
         last_contact: float | None = None,
+        tls: MutualTls | None = None,
     ) -> None:
         self.store = DictStore()
         self.store.pins.update(pins or {})
@@ -78,6 +80,7 @@ class Node:
                 secrets=secrets,
                 timings=LOCAL,
                 is_strict=is_strict,
+                tls=tls,
             ),
             store=self.store,
             data_dir=data_dir,
