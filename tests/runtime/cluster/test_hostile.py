@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from meshlb.cluster import links
-from meshlb.cluster.links import HALF_OPEN_MAX
+from meshlb.cluster.links import DIALS_MAX, HALF_OPEN_MAX
 from meshlb.errors import ListenError
 from meshlb.model import Address, BootId, NodeName
 from meshlb.wire.codec import encode
@@ -156,6 +156,19 @@ async def test_a_member_beyond_the_bound_on_streams_is_told_so(
         assert nodes[0].sees_alive("a", "b")
         monkeypatch.undo()
         await until(lambda: late.is_synced)
+
+
+async def test_dials_under_way_are_bounded_when_nobody_answers() -> None:
+    async with cluster("a") as (nodes, _):
+        agent = nodes[0].mesh._agent
+        assert agent is not None
+        with socket.socket() as silent:
+            silent.bind(("0.0.0.0", 0))
+            silent.listen(2 * DIALS_MAX)
+            port = silent.getsockname()[1]
+            for number in range(DIALS_MAX + 5):
+                agent.links.dial(Address(f"127.0.1.{number + 1}", port))
+            assert len(agent.links._dialling) == DIALS_MAX
 
 
 async def test_memory_stays_bounded_under_noise() -> None:

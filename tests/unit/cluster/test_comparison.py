@@ -1,8 +1,8 @@
 """What a comparison does with answers and questions that no honest member sends."""
 
-from meshlb.cluster.comparison import COMPARE_STALL_S
+from meshlb.cluster.comparison import COMPARE_STALL_S, RANGES_OPEN_MAX, SERVED_MAX
 from meshlb.cluster.repair import DIGEST_EVERY_S
-from meshlb.model import NodeName, SessionKey
+from meshlb.model import BootId, NodeName, SessionKey
 from meshlb.wire.limits import BUCKETS
 from meshlb.wire.messages import (
     BucketHashes,
@@ -10,6 +10,7 @@ from meshlb.wire.messages import (
     BucketNumber,
     BucketPins,
     BucketsDiffering,
+    Delta,
     Hash64,
 )
 from tests.unit.cluster.test_repair import World
@@ -65,3 +66,31 @@ def test_who_waits_for_an_answer_is_not_woken_for_it() -> None:
         world.settle()
         turns += 1
     assert turns <= 4 * COMPARE_STALL_S / DIGEST_EVERY_S
+
+
+def test_a_member_serves_a_bounded_number_of_comparisons_and_the_others_come_back() -> None:
+    world = counted()
+    peers = [NodeName(f"p{number}") for number in range(SERVED_MAX + 1)]
+    for peer in peers:
+        world["b"].turns.opened(peer, BootId(9))
+        world["b"].turns.hear(peer, [BucketHashes(1, (Hash64(1),) * BUCKETS)])
+    server = world["b"].turns.repair._server
+    assert len(server._served) == SERVED_MAX
+    assert peers[-1] not in server._served
+    world["b"].turns.closed(peers[0])
+    world["b"].turns.hear(peers[-1], [BucketHashes(2, (Hash64(1),) * BUCKETS)])
+    assert peers[-1] in server._served
+
+
+def test_ranges_without_an_answer_are_bounded() -> None:
+    world = World("a", "b")
+    for number in range(20 * RANGES_OPEN_MAX):
+        world["b"].plant(number)
+    world.run(3.0)
+    world.loses = lambda message: isinstance(message, Delta | BucketPins)
+    for number in range(20 * RANGES_OPEN_MAX):
+        world["b"].plant(number, "s2", ttl_s=2_000.0)
+        world["b"].turns.removed(*world["b"].store.popitem())
+    world.run(until=lambda: bool(world.sent(BucketKeys)))
+    world.run(1.0)
+    assert len(world.sent(BucketKeys)) == RANGES_OPEN_MAX

@@ -8,7 +8,7 @@ from typing import TypeVar
 from meshlb.cluster.comparison import COMPARE_STALL_S, SCAN_PINS
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.heals import HEAL_S, Move
-from meshlb.cluster.repair import COMPARE_EVERY_S, DIGEST_EVERY_S, Sync
+from meshlb.cluster.repair import COMPARE_EVERY_S, DIGEST_EVERY_S, DIGEST_PEERS_MAX, Sync
 from meshlb.cluster.turns import PinWord, Turns
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.merge import tombstone
@@ -157,6 +157,20 @@ def test_tables_that_are_alike_prove_it_each_second_without_a_comparison() -> No
         assert sync.as_of > world.now - 2.0
     world.run(2 * COMPARE_EVERY_S)
     assert not world.sent(BucketHashes)
+
+
+def test_digests_go_to_a_few_peers_each_second_and_to_all_in_turn() -> None:
+    names = [f"m{number}" for number in range(2 * DIGEST_PEERS_MAX + 1)]
+    world = World(*names)
+    world.run(1.0)
+    for _ in range(2):
+        world.carried.clear()
+        world.run(1.0)
+        assert len(world.sent(Digest)) == len(names) * DIGEST_PEERS_MAX
+    world.run(2.0)
+    assert all(
+        len(member.turns.repair.sync()) == len(names) - 1 for member in world.members.values()
+    )
 
 
 def test_a_lost_delta_is_noticed_by_the_next_digest_and_mended() -> None:
