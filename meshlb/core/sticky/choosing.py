@@ -7,7 +7,7 @@ Spec: protocol/spec/pins.md, "Claims".
 """
 
 from meshlb.core.sticky.lifetime import fresh, lingers, renewed
-from meshlb.core.sticky.pin import Pin, Proposal, epoch_after
+from meshlb.core.sticky.pin import EPOCH_MAX, Pin, Proposal, epoch_after
 from meshlb.core.sticky.standing import Standing
 from meshlb.model import NodeName
 from meshlb.wire.messages import Rank
@@ -69,6 +69,16 @@ def chosen(
         claimer,
         expires_at,
         ends_at,
+    )
+
+
+def is_last(known: Pin | None, proposal: Proposal, now: float) -> bool:
+    """True where nothing can follow what is known: it is in the last epoch that there is."""
+    return (
+        known is not None
+        and known.epoch == EPOCH_MAX
+        and known.expires_at > now
+        and (known.is_tombstone or proposal.rejects(known))
     )
 
 

@@ -26,7 +26,7 @@ Spec: protocol/spec/pins.md, "Claims".
 from dataclasses import dataclass, replace
 
 from meshlb.core.sticky.alarms import Alarms
-from meshlb.core.sticky.choosing import chosen, existing
+from meshlb.core.sticky.choosing import chosen, existing, is_last
 from meshlb.core.sticky.events import Effect, Send, Stored
 from meshlb.core.sticky.fallback import Fallback
 from meshlb.core.sticky.merge import same_pin
@@ -177,13 +177,13 @@ class Home:
         if not unanswered:
             return
         home, backup = self._standing.holders(key)
-        if not self._standing.barrier.is_complete:
+        is_home = home == self._standing.name
+        # The home may only be slow, and then its word comes as a delta: `learned`.
+        is_elsewhere = home is not None and not is_home and self._standing.is_linked(home)
+        if is_elsewhere or not self._standing.barrier.is_complete:
             self._make(key, unanswered, now, deadline)
-        elif home != self._standing.name:
-            if home is None or not self._standing.is_linked(home):
-                self._serve_alone(key, unanswered, now, out)
-            else:  # it may only be slow, and then its word comes as a delta: `learned`
-                self._make(key, unanswered, now, deadline)
+        elif not is_home or is_last(self._replica.stored(key), unanswered[0].proposal, now):
+            self._serve_alone(key, unanswered, now, out)
         else:
             pin = self._chosen(key, known, unanswered[0], now)
             if backup is None:

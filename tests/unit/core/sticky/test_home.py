@@ -32,6 +32,7 @@ from tests.fakes.claims import (
     announced,
     key_held_by,
     sent,
+    the_answer,
     the_done,
     the_replicate,
 )
@@ -198,6 +199,17 @@ def test_a_claim_from_an_epoch_that_no_member_makes_is_ignored_and_counted(stage
     move = a_proposal(KEY, "s2", moved_from="s1", moved_from_epoch=EPOCH_MAX + 1)
     assert stage.claimed_by(C, move) == []
     assert stage.machine.counters.refused == 1
+
+
+def test_a_pin_of_the_last_epoch_is_not_moved_for_ever() -> None:
+    stage = Stage(owners=(ME,))
+    stage.store[KEY] = a_pin("s1", epoch=EPOCH_MAX)
+    move = a_proposal(KEY, "s2", moved_from="s1", moved_from_epoch=EPOCH_MAX)
+    for request in (1, 2):
+        _, _, record = the_answer(stage.claimed_by(B, move, request=request))
+        assert record is not None
+        assert (record.backend, record.rank) == ("s2", Rank.PROVISIONAL)
+    assert stage.store[KEY].backend == "s1"
 
 
 def test_a_pin_that_the_backup_refused_in_the_end_is_forgotten(stage: Stage) -> None:
