@@ -64,6 +64,23 @@ def test_the_times_of_the_guarantees_are_those_of_the_code() -> None:
     assert [(said, path) for said, path in times if float(said) != constant(path)] == []
 
 
+def test_every_limit_that_the_architecture_lists_is_there() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| (`[^|]+) \|", text.partition("## Limits")[2], re.MULTILINE)
+    limits = 0
+    for row in rows:
+        before = ""
+        for name in re.findall(r"`([\w.]+)`", row):
+            # A name alone is of the module before it, `barrier.MARKS_MAX` of its package.
+            depth = len(before.split(".")) - len(name.split("."))
+            path = ".".join([*before.split(".")[: max(0, depth)], name])
+            if name.isupper() or name.rpartition(".")[2].isupper():
+                assert constant(path) > 0, path
+                limits += 1
+                before = path
+    assert limits > 30
+
+
 # The protocol ------------------------------------------------------------------------------
 
 
