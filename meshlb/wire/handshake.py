@@ -30,9 +30,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from meshlb.errors import WireError
 from meshlb.model import Address, BootId, KeyId, NodeName
-from meshlb.wire.codec import byte_string, record_codec, text
+from meshlb.wire.codec import record_codec
 from meshlb.wire.key_schedule import Keys, derive_keys, proof_of
 from meshlb.wire.limits import HANDSHAKE_FRAME_BYTES_MAX
+from meshlb.wire.reading import byte_string, text
 from meshlb.wire.refusal import Refusal
 from meshlb.wire.seal import (
     CLUSTER_LABEL_BYTES,
