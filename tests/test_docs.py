@@ -1,6 +1,7 @@
 """The tests that documents name are there, and what documents list is all that there is."""
 
 import ast
+import base64
 import dataclasses
 import functools
 import importlib
@@ -18,6 +19,7 @@ from meshlb.admin import view
 from meshlb.admin.api import build_app
 from meshlb.admin.metrics import Meters, NodeMetrics
 from meshlb.cli import main
+from meshlb.config import load
 from tests.fakes.node import FakeNode
 
 TESTS = Path(__file__).parent
@@ -227,3 +229,13 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         if not to.exists() or (anchor and anchor not in anchors(to)):
             lost.append(f"{target}#{anchor}")
     assert lost == []
+
+
+def test_the_configuration_of_the_readme_is_good(tmp_path: Path) -> None:
+    (text,) = re.findall(
+        r"```toml\n(.*?)```", (TESTS.parent / "README.md").read_text("utf-8"), re.DOTALL
+    )
+    secret, config = tmp_path / "meshlb.secret", tmp_path / "meshlb.toml"
+    secret.write_text(base64.b64encode(bytes(32)).decode())
+    config.write_text(text.replace("/etc/meshlb.secret", str(secret)))
+    assert list(load(config).pools) == ["app"]
