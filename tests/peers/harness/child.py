@@ -34,6 +34,7 @@ class Child:
     ) -> None:
         self.name = name
         self.place = place
+        self.cwd = REPOSITORY
         self.log = log
         self._argv = list(argv)
         self._env = env
@@ -50,7 +51,7 @@ class Child:
         with self.log.open("ab") as output, self.place.entered():
             self._process = subprocess.Popen(
                 [*wrapper, *self._argv],
-                cwd=REPOSITORY,
+                cwd=self.cwd,
                 env={**os.environ, **(self._env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -12,6 +12,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.fakes.certificates import Authority
 from tests.peers.harness.backends import Backend
 from tests.peers.harness.child import PYTHON, Child, wait_until
 from tests.peers.harness.http import Door
@@ -47,6 +48,8 @@ class Plan:
     max_head: str = "32KiB"
     timeouts: str = '{ head = "5s", idle = "30s", tunnel_idle = "10m" }'
     response_timeout: str = "20s"
+    authority: Authority | None = None
+    """Signs a certificate for each node; None: streams are not over TLS."""
 
 
 class Node(Child):
@@ -77,13 +80,18 @@ class Node(Child):
             f'name = "{backend.name}"\naddress = "{backend.place.address}:{backend.port}"'
             for backend in plan.backends
         )
+        tls = ""
+        if plan.authority is not None:
+            files, ca = plan.authority.sign(self.name), plan.authority.ca
+            tls = f'tls = {{ cert = "{files.cert}", key = "{files.key}", ca = "{ca}" }}'
+        unusable = plan.on_unusable_store and f'on_unusable_store = "{plan.on_unusable_store}"'
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(f"""
 [node]
 name = "{self.name}"
 data_dir = "{self.folder / "state"}"
 shutdown_timeout = "{plan.shutdown_timeout}"
-on_unusable_store = "{plan.on_unusable_store}"
+{unusable}
 
 [cluster]
 name = "{plan.cluster}"
@@ -92,6 +100,7 @@ join = [{seeds}]
 secrets = ["{plan.secret}"]
 profile = "{plan.profile}"
 mode = "{plan.mode}"
+{tls}
 
 [admin]
 bind = "127.0.0.1:{self.admin_port}"
