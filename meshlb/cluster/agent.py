@@ -12,7 +12,7 @@ Spec: protocol/spec/membership.md; protocol/spec/replication.md, "Joining".
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, cast
 
 import structlog
 
@@ -28,7 +28,7 @@ from meshlb.cluster.links import Links
 from meshlb.cluster.overrides import Overrides
 from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.renewal import Renewal
-from meshlb.cluster.turns import PinWord, Turns
+from meshlb.cluster.turns import PIN_WORDS, PinWord, Turns
 from meshlb.cluster.words import Words
 from meshlb.core.sticky import events as pins
 from meshlb.core.swim import events as swim
@@ -297,7 +297,8 @@ class Agent:
             return
         if orders := [message for message in messages if type(message) in ORDER_WORDS]:
             self._hear_orders(link, orders)
-        self._turns.hear(link.name, [word for word in messages if isinstance(word, PinWord)])
+        of_pins = [word for word in messages if type(word) in PIN_WORDS]
+        self._turns.hear(link.name, cast("list[PinWord]", of_pins))
         self._consider()
 
     def _hear_orders(self, link: Link, messages: Iterable[Message]) -> None:

@@ -4,7 +4,7 @@ Owns a bounded, node-local record of pins made, moved and removed. It is for peo
 decided by it, and it ends with the process.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,7 +33,8 @@ class _Trace:
 
     def __init__(self) -> None:
         self.identity: tuple[object, ...] = ()
-        self.notes: deque[tuple[float, Pin | PinRecord, NodeName]] = deque(maxlen=NOTES_PER_KEY_MAX)
+        # A list: most keys have one note, and an empty deque takes half a kilobyte.
+        self.notes: list[tuple[float, Pin | PinRecord, NodeName]] = []
 
 
 class History:
@@ -53,6 +54,7 @@ class History:
         if trace.identity != identity:
             trace.identity = identity
             trace.notes.append((now, pin, teller))
+            del trace.notes[:-NOTES_PER_KEY_MAX]
 
     def of(self, key: SessionKey) -> tuple[Note, ...]:
         """The latest changes of a key, the oldest first."""

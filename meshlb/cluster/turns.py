@@ -17,7 +17,7 @@ Spec: protocol/spec/pins.md, protocol/spec/replication.md.
 import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, get_args
 
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.heals import Heals
@@ -48,11 +48,15 @@ from meshlb.wire.messages import (
     BucketKeys,
     BucketPins,
     BucketsDiffering,
+    Claim,
+    ClaimAnswer,
     Delta,
     DeltaAck,
     Digest,
     PullChunk,
     PullRequest,
+    Replicate,
+    ReplicateAnswer,
     ViewMark,
 )
 
@@ -64,6 +68,8 @@ GRACE_S_MAX: Final = 1.0
 
 PinWord = PeerWord | DeltaAck | PullRequest | RepairWord
 """The messages about pins."""
+
+PIN_WORDS: Final[frozenset[type]] = frozenset(get_args(PinWord))
 
 
 class TableStore(PinStore, PinReader, Protocol):
@@ -222,6 +228,8 @@ class Turns:
 
     def _hear(self, peer: NodeName, message: PinWord) -> None:
         match message:
+            case Claim() | ClaimAnswer() | Replicate() | ReplicateAnswer():
+                self._receive(PeerMessage(peer, message))
             case Delta():
                 self._note(peer, message)
                 self._merge(peer, message)

@@ -1,7 +1,7 @@
-"""The pins used lately, decoded, so that a look-up need not touch the disk format.
+"""What was looked up lately: pins, decoded, and keys that have none. Spares the way to the disk.
 
-Owns a bounded cache. Two generations stand in for "least recently used": a hit costs one look-up
-in a dict, and nothing is ever moved to make room.
+Owns two bounded caches. In that of pins two generations stand in for "least recently used": a hit
+costs one look-up in a dict, and nothing is ever moved to make room.
 """
 
 from meshlb.core.sticky.pin import Pin
@@ -9,16 +9,20 @@ from meshlb.model import SessionKey
 
 HOT_PINS_MAX = 65_536
 
+ABSENT_KEYS_MAX = 16_384
+"""Keys without a record that are remembered; with one more all are forgotten."""
+
 
 class HotPins:
     """What is used within one generation stays for the next; the rest goes with the old one."""
 
-    __slots__ = ("_generation_max", "_old", "young")
+    __slots__ = ("_absent", "_generation_max", "_old", "young")
 
     def __init__(self, *, pins_max: int = HOT_PINS_MAX) -> None:
         self._generation_max = pins_max // 2
         self.young: dict[SessionKey, Pin] = {}
         self._old: dict[SessionKey, Pin] = {}
+        self._absent: set[SessionKey] = set()
 
     def __len__(self) -> int:
         """Pins held, those in both generations twice."""
@@ -39,8 +43,19 @@ class HotPins:
             self._old = self.young
             self.young = {}
         self.young[key] = pin
+        self._absent.discard(key)
 
     def drop(self, key: SessionKey) -> None:
         """Forget `key`."""
         self.young.pop(key, None)
         self._old.pop(key, None)
+
+    def lacks(self, key: SessionKey) -> bool:
+        """True where `key` is known to have no record: a new one is asked for a dozen times."""
+        return key in self._absent
+
+    def note_absent(self, key: SessionKey) -> None:
+        """There is no record of `key`, until `put`."""
+        if len(self._absent) >= ABSENT_KEYS_MAX:
+            self._absent.clear()
+        self._absent.add(key)

@@ -153,8 +153,7 @@ class LmdbPins:
         return self._hot.get(key) or self._unwritten.get(key) or self._read(key)
 
     def _read(self, key: SessionKey) -> Pin | None:
-        value = self._value(key)
-        if value is None:
+        if (value := self._value(key)) is None:
             return None
         pin = self._unpack(value)
         if pin is not None and not is_retired(value):
@@ -162,7 +161,11 @@ class LmdbPins:
         return pin
 
     def _value(self, key: SessionKey) -> bytes | None:
+        if self._hot.lacks(key):
+            return None
         value: bytes | None = self._current_reader().get(key, db=self._pins)
+        if value is None:
+            self._hot.note_absent(key)
         return value
 
     def _current_reader(self) -> Any:
@@ -244,8 +247,7 @@ class LmdbPins:
     def _counted(self, key: SessionKey) -> Pin | None:
         """What is on disk for `key`, unless it has expired and is no longer counted."""
         value = self._value(key)
-        pin = None if value is None else self._unpack(value)
-        return None if value is None or pin is None or is_retired(value) else pin
+        return None if value is None or is_retired(value) else self._unpack(value)
 
     def commit(self) -> None:
         """Make every `put` so far durable; never raises, see `degraded`."""

@@ -49,6 +49,9 @@ class ReplicationLog:
         self._last_seq = 0
         self._trimmed_seq = 0
         self._readers: dict[NodeName, _Reader] = {}
+        self._cut: Delta | None = None
+        self._cut_at = (0, 0, 0.0)
+        """What `_cut` follows, the end of the log by then, and the time."""
 
     def __len__(self) -> int:
         """Entries held; never more than `entries_max`."""
@@ -138,6 +141,12 @@ class ReplicationLog:
         after_seq = max(seq, self._trimmed_seq)
         if after_seq >= self._last_seq:
             return None
+        if self._cut_at != (after_seq, self._last_seq, now):  # peers are mostly equally far
+            self._cut_at = (after_seq, self._last_seq, now)
+            self._cut = self._delta(after_seq, now)
+        return self._cut
+
+    def _delta(self, after_seq: int, now: float) -> Delta:
         pins: list[PinRecord] = []
         upto_seq = after_seq
         span_end = min(self._last_seq, after_seq + DELTA_SPAN_MAX)

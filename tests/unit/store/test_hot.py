@@ -1,4 +1,4 @@
-from meshlb.store.hot import HotPins
+from meshlb.store.hot import ABSENT_KEYS_MAX, HotPins
 from tests.fakes.pins import a_key, a_pin
 
 PIN = a_pin()
@@ -38,3 +38,21 @@ def test_what_is_dropped_is_gone_from_both_generations() -> None:
         hot.drop(a_key(number))
         assert hot.get(a_key(number)) is None
     assert len(hot) == 0
+
+
+def test_a_key_without_a_record_is_remembered_until_it_has_one() -> None:
+    hot = HotPins()
+    assert not hot.lacks(a_key())
+    hot.note_absent(a_key())
+    assert hot.lacks(a_key())
+    hot.put(a_key(), PIN)
+    assert not hot.lacks(a_key())
+    hot.drop(a_key())
+    assert not hot.lacks(a_key())
+
+
+def test_the_keys_without_a_record_are_bounded() -> None:
+    hot = HotPins()
+    for number in range(ABSENT_KEYS_MAX + 1):
+        hot.note_absent(a_key(number))
+    assert sum(hot.lacks(a_key(number)) for number in range(ABSENT_KEYS_MAX + 1)) == 1

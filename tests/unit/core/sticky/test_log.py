@@ -156,3 +156,16 @@ def test_a_peer_without_a_stream_has_read_nothing_for_sure(log: ReplicationLog) 
     fill(log, 5)
     assert log.unread(PEER) == 5
     assert log.waiting_for(5) == frozenset()
+
+
+def test_peers_that_are_equally_far_get_one_delta() -> None:
+    log = ReplicationLog(BootId(1))
+    for peer in ("b", "c"):
+        log.open(NodeName(peer), 0, 0)
+    log.append(a_key(), a_pin())
+    first = log.next_delta(NodeName("b"), NOW)
+    assert log.next_delta(NodeName("c"), NOW) is first
+    log.append(a_key(), a_pin("s2"))
+    second = log.next_delta(NodeName("b"), NOW)
+    assert second is not None
+    assert [record.backend for record in second.pins] == ["s2"]
