@@ -27,9 +27,6 @@ OWNER: Final = "owner"
 ASIDE: Final = ".unusable"
 """Ends the names of files that were put aside. Those of one time only, so they are bounded."""
 
-WALK_S_MAX: Final = 120.0
-"""Reading a million pins takes half a second; a damaged tree may have no end."""
-
 _log = structlog.get_logger(__name__)
 
 
@@ -52,12 +49,7 @@ def check_pages(directory: Path) -> None:
         raise _unreachable(directory, error) from error
     if read_private(directory / CLEAN) != _fingerprint(directory):
         command = [sys.executable, "-I", walk.__file__, str(directory)]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=WALK_S_MAX, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise damaged(directory, "reading it does not end") from None
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode < 0:
             name = signal.Signals(-done.returncode).name
             raise damaged(directory, f"reading it ends with {name}")

@@ -2,10 +2,12 @@
 
 LMDB trusts its pages. A damaged one can be an error, an endless read or the end of the process,
 so a store that may be damaged is read by a process that can be spared: `vetting` runs this one.
-It exits with 0, or prints what is wrong, or dies. It must import nothing of meshlb, to start fast.
+It exits with 0, or prints what is wrong, or dies, of SIGALRM if there is no end. It must import
+nothing of meshlb, to start fast.
 """
 
 import os
+import signal
 import sys
 from collections import deque
 from pathlib import Path
@@ -13,6 +15,9 @@ from pathlib import Path
 import lmdb
 
 TABLES_MAX = 32
+
+WALK_S_MAX = 120
+"""Reading a million pins takes half a second; a damaged tree may have no end."""
 
 
 def walk(directory: Path) -> None:
@@ -43,6 +48,7 @@ def walk(directory: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.alarm(WALK_S_MAX)
     try:
         walk(Path(sys.argv[1]))
     except lmdb.Error as error:

@@ -37,7 +37,7 @@ class Child:
         self.cwd = REPOSITORY
         self.log = log
         self._argv = list(argv)
-        self._env = env
+        self._env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -52,7 +52,7 @@ class Child:
             self._process = subprocess.Popen(
                 [*wrapper, *self._argv],
                 cwd=self.cwd,
-                env={**os.environ, **(self._env or {})},
+                env={**os.environ, **self._env},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -63,6 +63,10 @@ class Child:
     def pin(self, core: int) -> None:
         """Keep the process to one core from its next start on."""
         self.start_by("taskset", "--cpu-list", str(core))
+
+    def set_environment(self, **variables: str) -> None:
+        """Add to the environment of the process from its next start on."""
+        self._env |= variables
 
     def start_by(self, *program: str) -> None:
         """Have `program` start the process from its next start on; the pid stays the same."""
@@ -117,7 +121,7 @@ class Child:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = 15.0) -> float:
+def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = 30.0) -> float:
     """Poll until `condition` holds; returns the seconds that took, fails the test if too long."""
     begin = time.monotonic()
     while not condition():

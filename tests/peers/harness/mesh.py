@@ -20,6 +20,9 @@ from tests.peers.harness.place import LOOPBACK, Place
 from tests.peers.harness.ports import free_port
 
 ADMIN_TIMEOUT_S = 10.0
+START_PATIENCE_S = 90.0
+"""What a start may take where all cores are busy with something else."""
+
 PINS_MAX = 1_000
 """The most pins that the admin API lists at once."""
 
@@ -242,11 +245,15 @@ class Mesh:
         """Wait until every running node is ready and they all see each other alive."""
         running = [node for node in self.nodes if node.is_running]
         for node in running:
-            wait_until(lambda node=node: node.is_ready, f"{node.name} is ready", timeout_s=30)
+            wait_until(
+                lambda node=node: node.is_ready, f"{node.name} is ready", timeout_s=START_PATIENCE_S
+            )
         names = {node.name for node in running}
         for node in running:
             wait_until(
-                lambda node=node: alive(node) == names, f"{node.name} sees {names}", timeout_s=30
+                lambda node=node: alive(node) == names,
+                f"{node.name} sees {names}",
+                timeout_s=START_PATIENCE_S,
             )
 
 

@@ -1,7 +1,7 @@
 """What several nodes see of each other, and whether their tables are alike."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tests.peers.harness.child import wait_until
 from tests.peers.harness.mesh import Node
@@ -31,6 +31,31 @@ def wait_equal(nodes: Sequence[Node], *, timeout_s: float = 30.0) -> None:
         return all(pins == first for pins in others)
 
     wait_until(are_equal, "all tables are equal", timeout_s=timeout_s)
+
+
+def wait_agreed(nodes: Sequence[Node], *, timeout_s: float = 30.0) -> None:
+    """Wait until their tables are equal and every pin is agreed, or a minority's."""
+    wait_until(
+        lambda: not any(pin[2] == "provisional" for node in nodes for pin in node.pins().values()),
+        "home and backup have agreed on every pin",
+        timeout_s=timeout_s,
+    )
+    wait_equal(nodes, timeout_s=timeout_s)
+
+
+def assert_one_answer_each(answered: Mapping[str, Collection[str]], nodes: Sequence[Node]) -> None:
+    """No key was answered by two backends, but for claims that ended without agreement.
+
+    Those are counted, and on a machine that is busy enough there are some.
+    """
+    split = {key: backends for key, backends in answered.items() if len(set(backends)) > 1}
+    if split:
+        assert len(split) <= total(nodes, "provisional"), split
+
+
+def total(nodes: Sequence[Node], outcome: str) -> float:
+    """How many claims of these nodes have ended so; `conflict` must stay 0."""
+    return sum(node.metric("meshlb_pins_total", outcome=outcome) for node in nodes)
 
 
 def states_seen(nodes: Sequence[Node], seconds: float) -> set[str]:
