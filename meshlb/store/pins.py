@@ -246,8 +246,8 @@ class LmdbPins:
 
     def _counted(self, key: SessionKey) -> Pin | None:
         """What is on disk for `key`, unless it has expired and is no longer counted."""
-        value = self._value(key)
-        return None if value is None or is_retired(value) else self._unpack(value)
+        pin = None if (value := self._value(key)) is None else self._unpack(value)
+        return None if value is None or pin is None or is_retired(value) else pin
 
     def commit(self) -> None:
         """Make every `put` so far durable; never raises, see `degraded`."""
