@@ -38,6 +38,7 @@ from meshlb.admin.view import (
 from meshlb.cluster.mesh import Mesh
 from meshlb.config import Settings
 from meshlb.core.sticky.pin import Pin
+from meshlb.core.swim.member import Member
 from meshlb.model import (
     BackendName,
     BackendState,
@@ -52,6 +53,7 @@ from meshlb.node_keys import KeyOrders
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.pool import Pool
 from meshlb.store import LmdbPins
+from meshlb.wire.versions import ALL_FEATURES, NO_FEATURES, common_of
 
 STATUS_CLASSES_MAX = 5
 SCAN_PINS = 500
@@ -95,6 +97,7 @@ class LiveNode:
             ready=ready,
             reason=reason,
             quorate=self._mesh.is_quorate,
+            protocol=self._protocol(),
             listeners={name: str(address) for name, address in self._plane.addresses.items()},
             sync=self._sync(),
             store=StoreView(
@@ -116,6 +119,10 @@ class LiveNode:
             return False, "the listeners do not accept yet"
         return True, ""
 
+    def _protocol(self) -> int | None:
+        spoken = common_of(member.versions for member in self._mesh.members() if member.is_live)
+        return None if spoken is None else spoken.version
+
     def members(self) -> tuple[MemberView, ...]:
         """All members in the view, by name."""
         sync = self._sync()
@@ -129,6 +136,8 @@ class LiveNode:
                 synced=member.synced,
                 is_self=member.name == self._mesh.name,
                 for_s=max(0.0, trio.current_time() - member.since),
+                protocol=_span(member),
+                features=_features(member),
                 sync=sync.get(member.name),
             )
             for member in sorted(self._mesh.members(), key=lambda member: member.name)
@@ -265,6 +274,7 @@ class LiveNode:
                 "tunnels": len(self._plane.tunnels),
             },
             loop_lag_s=mesh.loop_lag_s,
+            messages_unknown=mesh.messages_unknown,
             datagrams_refused=dict(mesh.datagrams_refused),
             handshakes_refused=dict(mesh.handshakes_refused + mesh.handshakes_failed),
             sync_differing={peer: known.differing_keys for peer, known in sync.items()},
@@ -360,6 +370,16 @@ class LiveNode:
             if self._mesh.table.look_up(candidate, now) is not None:
                 return candidate
         return None
+
+
+def _span(member: Member) -> tuple[int, int] | None:
+    spoken = member.versions
+    return None if spoken is None else (spoken.lowest, spoken.highest)
+
+
+def _features(member: Member) -> tuple[str, ...]:
+    known = ALL_FEATURES & (member.versions.features if member.versions else NO_FEATURES)
+    return tuple(str(feature.name).lower() for feature in known)
 
 
 def _pin_view(key: SessionKey, pin: Pin, now: float) -> PinView:

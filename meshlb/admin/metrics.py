@@ -38,6 +38,8 @@ class Meters:
     """Open now, by kind: `downstream`, `upstream`, `tunnels`."""
     loop_lag_s: float = 0.0
     """How late the event loop last woke."""
+    messages_unknown: int = 0
+    """Of members that speak a later version of the protocol."""
     datagrams_refused: Mapping[str, int] = field(default_factory=dict)
     """By reason, such as `seal`, `replay`, `malformed`."""
     handshakes_refused: Mapping[str, int] = field(default_factory=dict)
@@ -132,6 +134,12 @@ def _of_the_mesh(meters: Meters) -> Iterator[Metric]:
 
 
 def _of_the_refusals(meters: Meters) -> Iterator[Metric]:
+    yield _counter(
+        "meshlb_messages_unknown",
+        "Messages that were passed over, for only a later version of the protocol knows them.",
+        (),
+        [((), meters.messages_unknown)],
+    )
     yield _counter(
         "meshlb_datagrams_refused",
         "Datagrams at the cluster port that changed nothing, by reason.",

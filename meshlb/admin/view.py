@@ -119,6 +119,8 @@ class StatusView:
     reason: str
     """Why the node is not ready; empty where it is."""
     quorate: bool
+    protocol: int | None
+    """The version that all live members speak; None where they have none in common."""
     listeners: Mapping[str, str]
     """The address that each listener is bound to."""
     sync: Mapping[str, SyncView] = field(default_factory=dict)
@@ -142,6 +144,11 @@ class MemberView:
     is_self: bool
     for_s: float
     """How long this node has known it in this state."""
+    protocol: tuple[int, int] | None = None
+    """The lowest and the highest version that it speaks; None where nobody has said so, as with
+    members of version 1."""
+    features: tuple[str, ...] = ()
+    """Those of them that this node knows too."""
     sync: SyncView | None = None
     """As of when its table and this node's were compared; None for this node itself, where there
     is no stream, or where they were not compared yet."""

@@ -10,6 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -59,6 +60,7 @@ from meshlb.wire.broadcast_words import Payload, Topic
 from meshlb.wire.handshake import Identity
 from meshlb.wire.messages import BackendOverride
 from meshlb.wire.seal import DatagramOpener, DatagramSealer, cluster_label
+from meshlb.wire.versions import OURS
 
 FLUSH_S_MAX: Final = 1.0
 """How long a leaving node waits for its peers to have read its log and its farewell."""
@@ -262,18 +264,8 @@ class Mesh:
         """Every member that this node knows, itself first."""
         if self._membership is not None:
             return self._membership.members()
-        return (
-            Member(
-                name=self.name,
-                address=ALONE,
-                boot_id=self._boot_id,
-                incarnation=0,
-                state=MemberState.ALIVE,
-                synced=True,
-                reporter=self.name,
-                since=0.0,
-            ),
-        )
+        me = Member.born(self.name, ALONE, self._boot_id, 0, versions=OURS, now=0.0)
+        return (replace(me, synced=True),)
 
     def explain(self, key: SessionKey) -> KeyStory | None:
         """Why `key` goes where it goes; None where this node has no live pin of it."""

@@ -93,6 +93,7 @@ class FakeNode:
             ready=not self.unready,
             reason=self.unready,
             quorate=self.quorate,
+            protocol=2,
             listeners={"web": "127.0.0.1:8080"},
             sync=SYNC,
             store=StoreView(written=not self.disk_trouble, reason=self.disk_trouble, waiting=1234),
@@ -113,6 +114,8 @@ class FakeNode:
                 synced=True,
                 is_self=name == "lb-1",
                 for_s=90.0,
+                protocol=(1, 2),
+                features=("broadcast",),
                 sync=SYNC.get(name),
             )
             for name, state in states.items()

@@ -52,6 +52,10 @@ def test_a_cluster_goes_over_to_the_other_version_node_by_node_and_moves_no_pin(
         once, again = (asyncio.run(ask_anybody(mesh.doors, new)) for _ in range(2))
         assert once == again
         assert asyncio.run(ask_anybody(mesh.doors, KEYS)) == at_first
+        for other in mesh.nodes:
+            if other.cwd == REPOSITORY:
+                is_mixed = any(each.cwd == before for each in mesh.nodes)
+                assert other.status()["protocol"] == (1 if is_mixed else 2)
     wait_until(lambda: len({frozenset(node.pins().items()) for node in mesh.nodes}) == 1, "equal")
     for node in mesh.nodes:
         assert node.metric("meshlb_pins_total", outcome="conflict") == 0
