@@ -28,6 +28,7 @@ from meshlb.cluster.links import Links
 from meshlb.cluster.overrides import Overrides
 from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.renewal import Renewal
+from meshlb.cluster.search import Search
 from meshlb.cluster.turns import PIN_WORDS, PinWord, Turns
 from meshlb.cluster.words import Words
 from meshlb.core.sticky import events as pins
@@ -70,12 +71,14 @@ class Agent:
         counters: MeshCounters,
         refusals: RefusalLog,
         seeds: Iterable[Address],
+        unresolved: int = 0,
         now: Callable[[], float],
         keys: ClusterKeys | None = None,
     ) -> None:
         """Wire.
 
-        `now` reads monotonic seconds; `keys` is None where the secrets never change, as in the
+        `seeds` and so many `unresolved` names: what to join by; `now` reads monotonic seconds;
+        `keys` is None where the secrets never change, as in the
         simulator.
         """
         self._me = me
@@ -90,7 +93,7 @@ class Agent:
         )
         self._counters = counters
         self._refusals = refusals
-        self._untried = set(seeds) - {me.address}
+        self._search = Search(me.address, seeds, unresolved=unresolved)
         self._refused = ""
         self._now = now
         self._keys = keys
@@ -149,6 +152,13 @@ class Agent:
                 self._ensure_link(member, now)
         if self._renewal is not None:
             self._renewal.step(self.links, now)
+        self._consider()
+
+    def set_seeds(self, addresses: Iterable[Address], *, unresolved: int) -> None:
+        """Join by these from now on, and by `unresolved` names once they resolve."""
+        seeds, now = tuple(addresses), self._now()
+        self._search.extend(seeds, unresolved=unresolved)
+        self._perform(self._membership.set_seeds(seeds, now, has_unresolved=unresolved > 0))
         self._consider()
 
     # Membership --------------------------------------------------------------------------
@@ -250,7 +260,7 @@ class Agent:
 
     def link_opened(self, link: Link) -> None:
         """Say who we are, what we know of members and overrides, and where our logs meet."""
-        self._untried -= {link.dialled, link.peer.address}
+        self._search.tried(link.dialled, link.peer.address)
         if link.dialled is not None:
             self._membership.seed_met(link.dialled)
         self._refused = ""
@@ -280,7 +290,7 @@ class Agent:
 
     def dial_failed(self, address: Address, refusal: Refusal | None) -> None:
         """Nobody is there, or somebody who does not want us."""
-        self._untried.discard(address)
+        self._search.tried(address)
         if refusal in (Refusal.SELF, Refusal.LINKED):
             self._membership.seed_met(address)
         elif refusal is not None:
@@ -323,7 +333,7 @@ class Agent:
             verdict = joining.judge(
                 Situation(
                     age_s=now - self._started_at,
-                    untried=len(self._untried),
+                    untried=self._search.left,
                     refused=self._refused,
                     others=tuple(member for member in members if member.name != self._me.name),
                     linked=linked,

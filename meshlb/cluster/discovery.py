@@ -1,11 +1,15 @@
 """Turns the `join` list of the configuration into addresses.
 
-Owns the resolving of names; all addresses of a name are members. A name that does not resolve
-now may do so later: it is asked again for as long as the node runs.
+Owns the resolving of names; all addresses of a name are members. A name is asked for again for as
+long as the node runs, and one that does not resolve any more keeps the addresses that it had.
+
+Only addresses of the family that this node is bound to count: the others of a member with both
+could never be reached, and would be taken for members that are missing.
 """
 
 import socket
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -16,27 +20,77 @@ from meshlb.model import Address
 
 RESOLVE_S: Final = 3.0
 RESOLVE_EVERY_S: Final = 15.0
+RESOLVE_AGAIN_S: Final = 1.0
+"""While there is a name that has never resolved."""
+
 SEEDS_MAX: Final = 256
 
 _log = structlog.get_logger("meshlb.cluster")
 
 
-async def resolve(seeds: Iterable[Address | DnsSeed]) -> tuple[Address, ...]:
-    """The addresses of `seeds`, each once; a name that does not resolve in time gives none."""
-    found: dict[Address, None] = {}
-    for seed in seeds:
-        if isinstance(seed, Address):
-            found[seed] = None
-        else:
-            found.update(dict.fromkeys(await _look_up(seed)))
-    return tuple(found)[:SEEDS_MAX]
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Where to look for members."""
+
+    addresses: tuple[Address, ...]
+    """Each once."""
+    unresolved: int
+    """Names that have never resolved."""
+
+    @property
+    def next_look_s(self) -> float:
+        """How long to wait before the names are asked for again."""
+        return RESOLVE_AGAIN_S if self.unresolved else RESOLVE_EVERY_S
 
 
-async def _look_up(seed: DnsSeed) -> list[Address]:
-    try:
-        with trio.fail_after(RESOLVE_S):
-            answers = await trio.socket.getaddrinfo(seed.name, seed.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, trio.TooSlowError) as error:
-        _log.warning("a name to join by does not resolve", name=seed.name, error=str(error))
-        return []
-    return [Address(str(place[0]), seed.port) for *_, place in answers]
+class Discovery:
+    """One per node."""
+
+    def __init__(self, join: Iterable[Address | DnsSeed], *, family: socket.AddressFamily) -> None:
+        """`family` is that of the address this node is bound to."""
+        self._join = tuple(join)
+        self._family = family
+        self._known: dict[DnsSeed, list[Address]] = {}
+        self._failing: set[DnsSeed] = set()
+
+    @property
+    def has_names(self) -> bool:
+        """Whether there is anything to resolve."""
+        return any(isinstance(seed, DnsSeed) for seed in self._join)
+
+    def seeds(self) -> Seeds:
+        """What is known now."""
+        found: dict[Address, None] = {}
+        for seed in self._join:
+            addresses = [seed] if isinstance(seed, Address) else self._known.get(seed, [])
+            found.update(dict.fromkeys(addresses))
+        names = [seed for seed in self._join if isinstance(seed, DnsSeed)]
+        unresolved = sum(name not in self._known for name in names)
+        return Seeds(tuple(found)[:SEEDS_MAX], unresolved)
+
+    async def look(self) -> Seeds:
+        """Ask for all names at once; what is known then, after `RESOLVE_S` at the latest."""
+        async with trio.open_nursery() as nursery:
+            for seed in self._join:
+                if isinstance(seed, DnsSeed):
+                    nursery.start_soon(self._look_up, seed)
+        return self.seeds()
+
+    async def _look_up(self, seed: DnsSeed) -> None:
+        try:
+            with trio.fail_after(RESOLVE_S):
+                answers = await trio.socket.getaddrinfo(
+                    seed.name, seed.port, family=self._family, type=socket.SOCK_STREAM
+                )
+        except (OSError, UnicodeError, trio.TooSlowError) as error:
+            if seed not in self._failing:
+                self._failing.add(seed)
+                reason = str(error) or f"no answer within {RESOLVE_S:g} s"
+                _log.warning(
+                    "a name to join by does not resolve; trying on", name=seed.name, reason=reason
+                )
+            return
+        self._known[seed] = [Address(str(place[0]), seed.port) for *_, place in answers]
+        if seed in self._failing:
+            self._failing.discard(seed)
+            _log.info("a name to join by resolves again", name=seed.name)

@@ -33,7 +33,8 @@ class Situation:
     age_s: float
     """Since the start of the node."""
     untried: int
-    """Addresses to join by that have been neither reached nor found silent."""
+    """Addresses to join by that have been neither reached nor found silent, and names that have
+    not resolved yet."""
     refused: str
     """By whom and why this node was refused last; empty where it was not."""
     others: tuple[Member, ...]

@@ -22,7 +22,7 @@ from meshlb.cluster.broadcasts import Handler, Receipt
 from meshlb.cluster.clock import TableClock
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
-from meshlb.cluster.discovery import RESOLVE_EVERY_S, resolve
+from meshlb.cluster.discovery import Discovery
 from meshlb.cluster.drive import drive
 from meshlb.cluster.heals import Heals
 from meshlb.cluster.keys import ClusterKeys
@@ -116,6 +116,7 @@ class Mesh:
         label = NO_CLUSTER if cluster is None else cluster_label(cluster.name)
         self._overrides = Overrides(name, OverridesFile(data_dir, label))
         self._options = cluster
+        self._discovery = Discovery((), family=socket.AF_INET)
         self._boot_id = BootId(int.from_bytes(secrets.token_bytes(BOOT_ID_BYTES), "big"))
         self._streams = LinkStreams()
         self._pins = self._make_pins(last_contact)
@@ -159,7 +160,8 @@ class Mesh:
         self._bound, self._listener = bound, listener
         me = Identity(self.name, self._boot_id, cluster.advertise or address)
         keyring, label = keys.keyring, cluster_label(cluster.name)
-        seeds = tuple(seed for seed in cluster.join if isinstance(seed, Address))
+        self._discovery = Discovery(cluster.join, family=bound.family)
+        seeds = self._discovery.seeds()
         refusals = RefusalLog(self.counters)
         self._membership = Membership(
             name=self.name,
@@ -169,7 +171,8 @@ class Mesh:
             timings=cluster.timings,
             rng=random.Random(),
             now=trio.current_time(),
-            seeds=seeds,
+            seeds=seeds.addresses,
+            has_unresolved=seeds.unresolved > 0,
         )
         self._port = DatagramPort(
             bound,
@@ -186,7 +189,8 @@ class Mesh:
             on_override=self._on_override,
             counters=self.counters,
             refusals=refusals,
-            seeds=seeds,
+            seeds=seeds.addresses,
+            unresolved=seeds.unresolved,
             now=trio.current_time,
             keys=keys,
         )
@@ -209,7 +213,7 @@ class Mesh:
                     self._pins.turns.receive(alone)
                 else:
                     nursery.start_soon(self._drive, self._agent)
-                    nursery.start_soon(self._discover)
+                    nursery.start_soon(self._discover, self._agent)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -228,14 +232,12 @@ class Mesh:
         assert self._listener is not None
         await drive(agent, port=self._port, links=self._streams.links, listeners=[self._listener])
 
-    async def _discover(self) -> None:
+    async def _discover(self, agent: Agent) -> None:
         """Resolves the names to join by, again and again; addresses need no resolving."""
-        assert self._options is not None
-        assert self._membership is not None
-        join = self._options.join
-        while any(not isinstance(seed, Address) for seed in join):
-            self._membership.set_seeds(await resolve(join), trio.current_time())
-            await trio.sleep(RESOLVE_EVERY_S)
+        while self._discovery.has_names:
+            seeds = await self._discovery.look()
+            agent.set_seeds(seeds.addresses, unresolved=seeds.unresolved)
+            await trio.sleep(seeds.next_look_s)
 
     # What a node asks --------------------------------------------------------------------
 

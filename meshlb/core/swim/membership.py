@@ -54,7 +54,7 @@ class Membership:
             earlier life; if it is not, because the clock went back, the others say so.
         timings, rng: one of the profiles, and the only source of chance.
         now: monotonic seconds; no timer is due before.
-        seeds: addresses to join by, see `View.expect`; one that is our own is skipped.
+        seeds, has_unresolved: addresses to join by, see `View.expect`; our own is skipped.
         size_of: an upper bound of a message's encoded size in bytes.
     """
 
@@ -69,6 +69,7 @@ class Membership:
         rng: "Random",
         now: float,
         seeds: Iterable[Address] = (),
+        has_unresolved: bool = False,
         size_of: SizeOf = size_bound_bytes,
         versions: Versions = OURS,
     ) -> None:
@@ -78,7 +79,7 @@ class Membership:
         self._timings = timings
         self._rng = rng
         self._view = View(me)
-        self._view.expect(seeds := tuple(seeds))
+        self._view.expect(seeds := tuple(seeds), has_unresolved=has_unresolved)
         self._health = Health(lag_ill_s=timings.ping_timeout_s)
         self._outbox = Outbox(self._view, size_of)
         self._reporter = Reporter(self._view, self._outbox)
@@ -206,12 +207,15 @@ class Membership:
             self._say_of_myself(replace(self.me.update(), synced=True), now)
         return self._outbox.drain()
 
-    def set_seeds(self, seeds: Iterable[Address], now: float) -> None:
+    def set_seeds(
+        self, seeds: Iterable[Address], now: float, *, has_unresolved: bool = False
+    ) -> list[Effect]:
         """Join by these addresses from now on, for example after a name was resolved anew."""
         self._contacts.seeds = tuple(seeds)
-        self._view.expect(self._contacts.seeds)
+        self._view.expect(self._contacts.seeds, has_unresolved=has_unresolved)
         self._reporter.review()
         self._contacts.follow(self._view, self._outbox.streams, now)
+        return self._outbox.drain()
 
     def seed_met(self, address: Address) -> None:
         """A dial there found a member or this node; the effects come with the next event's."""

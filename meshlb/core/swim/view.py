@@ -56,6 +56,7 @@ class View:
         self._members: dict[NodeName, Member] = {me.name: me}
         self._unmet: set[Address] = set()
         self._met: set[Address] = set()
+        self._has_unresolved = False
 
     @property
     def me(self) -> Member:
@@ -92,8 +93,12 @@ class View:
         self.meet(after.address)
         return Change(outcome, before, after)
 
-    def expect(self, seeds: Iterable[Address]) -> None:
-        """Members are to be met at these addresses; in place of those expected before."""
+    def expect(self, seeds: Iterable[Address], *, has_unresolved: bool = False) -> None:
+        """Members are to be met at these addresses; in place of those expected before.
+
+        `has_unresolved`: and at those of a name that has not resolved yet.
+        """
+        self._has_unresolved = has_unresolved
         wanted = set(seeds)
         known = {member.address for member in self._members.values()}
         self._met = wanted & (self._met | known)
@@ -125,6 +130,9 @@ class View:
             digest.update(b"\0" + self._members[name].boot_id.to_bytes(8, "big"))
         counted = sum(m.state is not MemberState.LEFT for m in self._members.values())
         counted += len(self._unmet)
+        # Whoever knows nobody must not be the majority because a name does not resolve; whoever
+        # knows others does not need the name to count them.
+        counted += self._has_unresolved and len(self._members) == 1
         return Ownership(
             owners=tuple(owners),
             view_id=int.from_bytes(digest.digest(), "big"),

@@ -9,6 +9,7 @@ import trio
 from meshlb.cluster.keys import ClusterKeys
 from meshlb.cluster.mesh import Mesh
 from meshlb.cluster.options import ClusterOptions
+from meshlb.config.kinds import DnsSeed
 from meshlb.core.sticky.pin import Pin, Proposal
 from meshlb.core.swim.timings import LOCAL
 from meshlb.model import (
@@ -58,7 +59,7 @@ class Node:
         self,
         name: str,
         *,
-        join: Sequence[Address] = (),
+        join: Sequence[Address | DnsSeed] = (),
         secrets: tuple[bytes, ...] = (SECRET,),
         cluster: str = "shop",
         bind: Address = FREE,

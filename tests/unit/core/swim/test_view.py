@@ -137,3 +137,17 @@ def test_a_view_is_whole_while_nobody_is_dead_and_everybody_expected_was_met():
     assert view.is_whole
     view.apply(told("d", DEAD), 1.0)
     assert not view.is_whole
+
+
+def test_whoever_knows_nobody_is_no_majority_while_a_name_to_join_by_does_not_resolve():
+    view = view_of()
+    view.expect([], has_unresolved=True)
+    assert not view.ownership().quorate
+    view.apply(told("b"), 1.0)
+    assert view.ownership().quorate
+    view.apply(told("b", DEAD), 2.0)
+    assert not view.ownership().quorate, "one of two"
+    alone = view_of()
+    alone.expect([], has_unresolved=True)
+    alone.expect([])
+    assert alone.ownership().quorate
