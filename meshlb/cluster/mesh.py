@@ -366,6 +366,7 @@ class Mesh:
         if self._agent is None:
             return
         agent, turns = self._agent, self._pins.turns
+        turns.leave()
         await _until(lambda: not turns.has_untold())
         agent.leave()
         await _until(lambda: not any(link.outbox_bytes for link in agent.links.all()))

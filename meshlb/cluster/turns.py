@@ -211,6 +211,11 @@ class Turns:
             if not (isinstance(effect, Send) and effect.peer == peer)
         ]
 
+    def leave(self) -> None:
+        """This node is about to leave: its peers shall have all that it knows before."""
+        self._effects += self.claims.leave(self._now())
+        self._on_work()
+
     def has_untold(self) -> bool:
         """True where one of the peers has not acknowledged all that this node has to tell."""
         return bool(self._effects) or self.replication.has_unread(self._streams.peers())

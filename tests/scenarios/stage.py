@@ -71,6 +71,8 @@ class Stage:
             self._enter(step["view"], quorate=step.get("quorate", True))
         elif "stream" in step:
             self._open(step["stream"])
+        elif "leaves" in step:
+            self.effects += self.machine.leave(self.now)
         elif "suspects" in step:
             self._tell(SuspectsChanged(frozenset(map(NodeName, step["suspects"]))))
         elif "broken" in step:

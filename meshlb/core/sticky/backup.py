@@ -82,8 +82,15 @@ class Backup:
 
     def view_changed(self, now: float, out: list[Effect]) -> None:
         """Announce what others may not have heard, before the new view is marked."""
+        self._let_go(self._standing.homes.owners, now, out)
+
+    def leave(self, now: float, out: list[Effect]) -> None:
+        """Announce all that others may not have heard, whoever told it."""
+        self._let_go(frozenset(), now, out)
+
+    def _let_go(self, owners: frozenset[NodeName], now: float, out: list[Effect]) -> None:
         self._announce(self._held.release_all(), now, out)
-        for key in dict.fromkeys(self._recent.release(self._standing.homes.owners)):
+        for key in dict.fromkeys(self._recent.release(owners)):
             pin = self._replica.stored(key)
             if pin is not None:
                 self._counters.announced += 1

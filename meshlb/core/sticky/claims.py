@@ -74,6 +74,7 @@ class ClaimMachine:
         self._home = Home(standing, replica, fallback, tried, stamps, self.counters)
         self._backup = Backup(standing, replica, tried, self.counters)
         self._fed: set[NodeName] = set()
+        self._is_leaving = False
         self._departed: set[NodeName] = set()
         """Peers that left the view, and whose stream is still open."""
 
@@ -151,7 +152,8 @@ class ClaimMachine:
         elif isinstance(message, Delta):
             for record in message.pins:
                 self._backup.told(sender, record, now)
-            self._merge(message.pins, now, out, is_late=sender in self._departed)
+            is_late = self._is_leaving or sender in self._departed
+            self._merge(message.pins, now, out, is_late=is_late)
         elif isinstance(message, PullChunk | BucketPins):
             self._merge(message.pins, now, out)
         else:
@@ -189,13 +191,28 @@ class ClaimMachine:
 
     # Views and streams -------------------------------------------------------------------
 
+    def leave(self, now: float) -> list[Effect]:
+        """This node is about to leave: tell everybody what others may not have heard.
+
+        From now on it holds and makes nothing, and repeats all news. It may say that it leaves
+        once its peers have all that; before, its place in their views stands for what it knows.
+        """
+        out: list[Effect] = []
+        self._is_leaving = True
+        standing = self._standing
+        standing.homes = Homes(self._owning(standing.homes.owners))
+        self._backup.leave(now, out)
+        self._home.view_changed(now, out)
+        self._claimer.view_changed(now, out)
+        return self._delivered(out, now)
+
     def _enter(self, view: ViewChanged, now: float, out: list[Effect]) -> None:
         standing = self._standing
         if view.quorate and not standing.quorate:
             self.replica.end_overrides()
         self._departed |= self._fed & standing.homes.owners
         self._departed.difference_update(view.owners)
-        standing.homes = Homes(view.owners)
+        standing.homes = Homes(self._owning(view.owners))
         standing.view_id = view.view_id
         standing.quorate = view.quorate
         standing.barrier.enter(view.view_id, standing.homes.owners)
@@ -203,6 +220,10 @@ class ClaimMachine:
         out.extend(Send(peer, ViewMark(view.view_id)) for peer in sorted(self._fed))
         self._home.view_changed(now, out)
         self._claimer.view_changed(now, out)
+
+    def _owning(self, owners: Iterable[NodeName]) -> Iterable[NodeName]:
+        """Who holds slots, as this node takes it: itself no more once it is about to leave."""
+        return [owner for owner in owners if owner != self._standing.name or not self._is_leaving]
 
     def _mark(self, sender: NodeName, mark: ViewMark, now: float, out: list[Effect]) -> None:
         barrier = self._standing.barrier

@@ -379,9 +379,8 @@ class Process:
 
     def leave(self, left: Callable[[], None]) -> None:
         """As `Mesh.leave`; `left` is called when the process may end."""
-        self._leave_by(self.world.now + FLUSH_S_MAX, left)
+        limit = self.world.now + FLUSH_S_MAX
 
-    def _leave_by(self, limit: float, left: Callable[[], None]) -> None:
         def look() -> None:
             if self.turns.has_untold() and self.world.now < limit:
                 self.world.at(self.world.now + LEAVE_POLL_S, lambda: self.act(look))
@@ -389,6 +388,7 @@ class Process:
             self.agent.leave()
             self.world.at(self.world.now + LEAVE_POLL_S, lambda: self.act(left))
 
+        self.act(self.turns.leave)
         self.act(look)
 
 

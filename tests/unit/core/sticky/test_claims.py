@@ -1,7 +1,7 @@
 from meshlb.core.sticky.events import PeerConnected, PeerFed, PeerLost, Stored
 from meshlb.core.sticky.pin import ClaimOutcome, record_from_pin
 from meshlb.model import BootId, NodeName
-from meshlb.wire.messages import Delta, PullChunk, Rank, ViewMark
+from meshlb.wire.messages import Delta, PullChunk, Rank, Verdict, ViewMark
 from tests.fakes.claims import (
     ME,
     OWNERS,
@@ -11,6 +11,7 @@ from tests.fakes.claims import (
     announced,
     key_held_by,
     sent,
+    the_answer,
     the_done,
     the_replicate,
 )
@@ -109,3 +110,17 @@ def test_a_record_without_time_left_begins_no_new_life_here() -> None:
     other = record_from_pin(a_key(2), expired, now=NOW)
     stage.hear(B, Delta(BootId(1), 0, 1, (other,)))
     assert a_key(2) not in stage.store
+
+
+def test_who_is_about_to_leave_tells_first_and_then_holds_and_makes_nothing() -> None:
+    stage = Stage()
+    held, mine = key_held_by(B, ME), key_held_by(ME, B)
+    stage.asked_to_hold(B, held, a_pin("s1"))
+    told = stage.machine.leave(stage.now)
+    assert announced(told) == [(held, "s1", Rank.QUORATE)]
+    assert not any(isinstance(message, ViewMark) for _, message in sent(told))
+    for effects in (
+        stage.asked_to_hold(B, key_held_by(B, ME, nth=1), a_pin("s1")),
+        stage.claimed_by(C, a_proposal(mine, "s1")),
+    ):
+        assert the_answer(effects)[1] is Verdict.FENCED
