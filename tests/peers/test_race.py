@@ -1,13 +1,12 @@
 """New keys asked at several nodes at the same moment, while the cluster changes under them."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.peers.conftest import StartBackends, StartMesh
+from tests.peers.harness.background import IsOver, in_background
 from tests.peers.harness.child import wait_until
 from tests.peers.harness.mesh import HEADER, Node
 from tests.peers.harness.race import Race
@@ -19,24 +18,17 @@ KEYS_MAX = 40_000
 
 def race_while(race: Race, word: str, change: Callable[[], None]) -> int:
     """Race for `KEYS` keys or more, until `change` is over; returns for how many."""
-    changed = threading.Event()
     before = len(race.answered)
 
-    def keys() -> Iterator[str]:
+    def keys(is_over: IsOver) -> Iterator[str]:
         for number in range(KEYS_MAX):
-            if number >= KEYS and changed.is_set():
+            if number >= KEYS and is_over():
                 return
             yield f"{word}-{number}"
 
-    # The race has the thread: a process that this one starts dies with the thread that started it.
-    with ThreadPoolExecutor(1) as pool:
-        racing = pool.submit(asyncio.run, race.run(keys()))
-        try:
-            wait_until(lambda: len(race.answered) > before + 100, "the race is on")
-            change()
-        finally:
-            changed.set()
-        racing.result()
+    with in_background(lambda is_over: race.run(keys(is_over))):
+        wait_until(lambda: len(race.answered) > before + 100, "the race is on")
+        change()
     return len(race.answered) - before
 
 

@@ -19,7 +19,7 @@ class Race:
     at_once: int = 2
     clients: int = 24
     answered: dict[str, list[str]] = field(default_factory=dict)
-    """The backends that answered each key, in no order."""
+    """The backends that have answered each key, once for each request."""
     retried: int = 0
     """Requests that got no answer from a node that went away, and were sent to another."""
 
@@ -34,7 +34,7 @@ class Race:
                     doors = self.doors()
                     asked = random.sample(list(doors), min(self.at_once, len(doors)))
                     answers = (self._ask(connections, door, key) for door in asked)
-                    self.answered[key] = list(await asyncio.gather(*answers))
+                    self.answered.setdefault(key, []).extend(await asyncio.gather(*answers))
             finally:
                 for connection in connections.values():
                     await connection.close()
