@@ -180,3 +180,35 @@ def test_a_stranger_is_refused_says_why_in_its_log_and_changes_no_view(
     assert stranger.is_running, "a refused node goes on trying"
     assert mesh.nodes[0].members() == members_before
     assert plan.secret not in stranger.output()
+
+
+def test_of_two_nodes_with_one_name_the_second_waits_until_the_first_is_gone(
+    start_backends: StartBackends, start_mesh: StartMesh
+) -> None:
+    mesh = start_mesh(backends=start_backends("nginx", 1), sticky=[HEADER])
+    first, *others = mesh.nodes
+    address = f"127.0.0.1:{first.cluster_port}"
+    second = Node(first.name, first.folder.parent / "second")
+    second.write_config(mesh.plan, mesh.nodes)
+
+    second.start()
+    wait_until(lambda: "name" in second.output(), "the second is told that its name is taken")
+    for node in others:
+        assert known_address(node, first.name) == address
+    assert not second.is_ready
+    assert asyncio.run(fetch(first.port, fields={"X-Session": "key"})).status == 200
+
+    first.kill()
+    wait_until(lambda: second.is_ready, "the name is the second's", timeout_s=90)
+    for node in others:
+        wait_until(
+            lambda node=node: known_address(node, first.name) == f"127.0.0.1:{second.cluster_port}",
+            "it is known at its address",
+        )
+    assert asyncio.run(fetch(second.port, fields={"X-Session": "key"})).status == 200
+
+
+def known_address(node: Node, name: str) -> str:
+    """Where `node` believes the member of that name to be."""
+    members = node.ask("/v1/members")[1]["members"]
+    return str(next(member["address"] for member in members if member["name"] == name))
