@@ -10,6 +10,7 @@ Spec: protocol/spec/repair.md.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,8 +18,9 @@ from meshlb.cluster.comparison import SCAN_PINS, Asked, Asker, Server
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.replication import Carrier, PinReader, Replication
 from meshlb.core.sticky.digest import DigestedStore
+from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.vector import Vector
-from meshlb.model import BootId, NodeName
+from meshlb.model import BootId, NodeName, SessionKey
 from meshlb.wire.limits import POSITIONS_PER_MESSAGE_MAX
 from meshlb.wire.messages import (
     BucketHashes,
@@ -41,6 +43,9 @@ WORK_EVERY_S: Final = 0.005
 
 COUNT_EVERY_S: Final = 0.025
 """How often a part of this node's own table is summed up after its start: nobody waits for it."""
+
+Page = list[tuple[SessionKey, Pin]]
+"""Records in the order of their keys."""
 
 RepairWord = Digest | BucketHashes | BucketsDiffering | BucketKeys | BucketPins
 
@@ -67,8 +72,11 @@ class Repair:
         carrier: Carrier,
         replication: Replication,
         counters: MeshCounters,
+        on_counted: Callable[[Page], None],
     ) -> None:
+        """Wire; `on_counted` is shown each record that was in the table at the start."""
         self._me = me
+        self._on_counted = on_counted
         self._buckets = store.buckets
         self._reader = reader
         self._carrier = carrier
@@ -90,6 +98,8 @@ class Repair:
         """Where the log of each peer ends, by its latest digest."""
         self._behind: set[NodeName] = set()
         """Peers of whose logs this node has lost a part."""
+        self._unknown: set[NodeName] = set()
+        """Peers whose table was neither proved alike nor compared on the present stream."""
         self._alike: set[NodeName] = set()
         """Peers whose latest digest has proved that the tables are alike."""
         self._sync: dict[NodeName, Sync] = {}
@@ -103,6 +113,7 @@ class Repair:
         """There is a new stream to `peer`."""
         self.closed(peer)
         self._peers[peer] = {}
+        self._unknown.add(peer)
         self._digest_at = min(self._digest_at, now + DIGEST_EVERY_S)
         self._compare_at = min(self._compare_at, now + COMPARE_EVERY_S)
 
@@ -112,6 +123,7 @@ class Repair:
         self._claimed.pop(peer, None)
         self._behind.discard(peer)
         self._alike.discard(peer)
+        self._unknown.discard(peer)
         self._vector.forget(peer)
         self._asker.closed(peer)
         self._server.closed(peer)
@@ -150,7 +162,9 @@ class Repair:
         self._work_at = math.inf
         if not self._buckets.is_whole:
             if self._replication.pulling_from is None and self._replication.away_since_ms is None:
-                self._buckets.count(self._reader.scan(self._buckets.covered, SCAN_PINS))
+                page = self._reader.scan(self._buckets.covered, SCAN_PINS)
+                self._buckets.count(page)
+                self._on_counted(page)
             self._work_at = now + COUNT_EVERY_S
             return
         self._server.go_on(now)
@@ -179,6 +193,7 @@ class Repair:
 
     def _asked_all(self, asked: Asked, now: float) -> None:
         """What the peer had read before is covered now, by whatever way it came."""
+        self._unknown.discard(asked.peer)
         self._sync[asked.peer] = Sync(now, asked.differing)
         self._vector.cover(asked.vector)
         if asked.claimed is not None:
@@ -186,6 +201,7 @@ class Repair:
             self._behind.discard(asked.peer)
 
     def _served_all(self, peer: NodeName, differing: int, now: float) -> None:
+        self._unknown.discard(peer)
         self._sync[peer] = Sync(now, differing)
 
     # Digests -----------------------------------------------------------------------------
@@ -213,8 +229,12 @@ class Repair:
         if self._buckets.is_whole and digest.table == self._buckets.total:
             self._sync[peer] = Sync(now, 0)
             self._alike.add(peer)
+            self._unknown.discard(peer)
         else:
             self._alike.discard(peer)
+            # Both may have begun with what their disks held, which their logs never tell.
+            if peer in self._unknown and self._me < peer and digest.table is not None:
+                self._compare(peer, now)
         read = self._replication.position(peer)
         if digest.seq > (read.seq if read.boot_id == digest.boot_id else 0):
             self._behind.add(peer)

@@ -22,7 +22,7 @@ from typing import Final, Protocol, get_args
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.heals import Heals
 from meshlb.cluster.history import History
-from meshlb.cluster.repair import Repair, RepairWord
+from meshlb.cluster.repair import Page, Repair, RepairWord
 from meshlb.cluster.replication import Carrier, PinReader, Replication
 from meshlb.core.sticky.claims import ClaimMachine
 from meshlb.core.sticky.digest import DigestedStore
@@ -55,6 +55,7 @@ from meshlb.wire.messages import (
     Digest,
     PullChunk,
     PullRequest,
+    Rank,
     Replicate,
     ReplicateAnswer,
     ViewMark,
@@ -139,6 +140,7 @@ class Turns:
             carrier=streams,
             replication=self.replication,
             counters=counters,
+            on_counted=self._recall,
         )
         self.heals = Heals()
         self._name = name
@@ -267,6 +269,12 @@ class Turns:
     def _drop_stale(self, key: SessionKey, pin: Pin) -> None:
         """Nobody follows it from now on, and the sweep removes it."""
         self._digested.put(key, with_lifetime(pin, expires_at=0.0, ends_at=pin.ends_at))
+
+    def _recall(self, page: Page) -> None:
+        """What nobody has agreed on yet may be known to nobody as such since the start."""
+        for key, pin in page:
+            if pin.rank is Rank.PROVISIONAL and pin.backend:
+                self.claims.unsettle(key, self._now())
 
     def came_back(self, away_since: float) -> None:
         """This node was away since then, for longer than tombstones are kept."""

@@ -88,6 +88,10 @@ class ClaimMachine:
         """Claims under way: keys claimed by this node, and claims that wait here as home."""
         return len(self._claimer) + len(self._home)
 
+    def unsettle(self, key: SessionKey, now: float) -> None:
+        """The table holds a provisional pin of `key` from before the start: have it agreed on."""
+        self._fallback.unsettle(key, now)
+
     def receive(self, event: Event, now: float) -> list[Effect]:
         """Take in one event."""
         out: list[Effect] = []

@@ -10,6 +10,7 @@ from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.heals import HEAL_S, Move
 from meshlb.cluster.repair import COMPARE_EVERY_S, DIGEST_EVERY_S, DIGEST_PEERS_MAX, Sync
 from meshlb.cluster.turns import PinWord, Turns
+from meshlb.core.sticky.events import ViewChanged
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.merge import tombstone
 from meshlb.core.sticky.pin import MS_PER_S, Pin
@@ -22,6 +23,7 @@ from meshlb.wire.messages import (
     Delta,
     Digest,
     Message,
+    Rank,
 )
 from tests.fakes.pins import NOW, DictStore, a_pin, a_proposal
 from tests.runtime.cluster.kit import key_of
@@ -370,3 +372,35 @@ def test_a_table_is_summed_up_in_the_background_and_nothing_is_compared_before()
     assert not world["a"].turns._digested.buckets.is_whole
     world.run(until=world.are_alike)
     assert world["a"].turns._digested.buckets.is_whole
+
+
+def test_two_that_began_with_different_disks_compare_as_soon_as_they_can() -> None:
+    """No log tells what a disk held; once they waited for the comparison of each 30 s."""
+    world = World("a", "b")
+    world["a"].store.update({key_of(number): a_pin(expires_at=NOW + 1_000) for number in (1, 2)})
+    world["b"].store.update({key_of(number): a_pin(expires_at=NOW + 1_000) for number in (2, 3)})
+    world.run(until=world.are_alike)
+    assert world.now - NOW < 5.0
+    assert len(world["a"].store) == 3
+
+
+def test_a_digest_that_differs_leads_to_one_comparison_of_a_stream() -> None:
+    """Under load tables differ all the time, by what is under way."""
+    world = World("a", "b")
+    world.run(2.0)
+    pin = a_pin(expires_at=NOW + 1_000)
+    for number in range(10):
+        world["a"].turns._digested.put(key_of(number), pin)
+        world.run(1.0)
+    assert not world.are_alike()
+    assert not world.sent(BucketHashes)
+
+
+def test_a_provisional_pin_from_before_the_start_is_settled_after_it() -> None:
+    world = World("a", "b")
+    pin = a_pin(expires_at=NOW + 1_000, rank=Rank.PROVISIONAL)
+    world["a"].store[key_of(1)] = world["b"].store[key_of(1)] = pin
+    for name in ("a", "b"):
+        world[name].turns.receive(ViewChanged((NodeName("a"), NodeName("b")), 1, quorate=True))
+    world.run(until=lambda: world["a"].store[key_of(1)].rank is Rank.QUORATE)
+    world.run(until=world.are_alike)
