@@ -261,8 +261,6 @@ class Agent:
     def link_opened(self, link: Link) -> None:
         """Say who we are, what we know of members and overrides, and where our logs meet."""
         self._search.tried(link.dialled, link.peer.address)
-        if link.dialled is not None:
-            self._membership.seed_met(link.dialled)
         self._refused = ""
         self._port.introduce(link.name, link.peer.boot_id)
         if not link.takes(Challenge):
@@ -303,6 +301,8 @@ class Agent:
             return
         words = tuple(message for message in messages if type(message) in SWIM_WORDS)
         self._receive(swim.StreamReceived(link.name, words))
+        if link.dialled is not None and any(isinstance(word, PushPull) for word in words):
+            self._membership.seed_met(link.dialled)  # not before it counts as a member
         if len(words) == len(messages):
             return
         if orders := [message for message in messages if type(message) in ORDER_WORDS]:
