@@ -79,3 +79,4 @@ class Store:
                 continue
             if pin.expires_at <= now - (0.0 if pin.is_tombstone else LINGER_S_MAX):
                 del self._disk[key]
+                self._process.turns.removed(key, pin)

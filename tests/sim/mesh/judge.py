@@ -13,7 +13,6 @@ from meshlb.model import BootId, MemberState, NodeName, SessionKey
 from meshlb.wire.messages import (
     ClaimAnswer,
     Delta,
-    DeltaAck,
     Message,
     PinRecord,
     PullChunk,
@@ -21,15 +20,19 @@ from meshlb.wire.messages import (
     Replicate,
     ReplicateAnswer,
     Verdict,
-    ViewMark,
 )
+from tests.sim.mesh.hearing import Hearing
 from tests.sim.mesh.ledger import Books, Identity, identity
 from tests.sim.mesh.mesh import SimMesh
 from tests.sim.mesh.ports import Datagram
-from tests.sim.mesh.process import TURN_LAG_S_MAX, Process
+from tests.sim.mesh.process import Process
+from tests.sim.mesh.tongues import TODAY
 
 ANSWER_S_MAX = 4.0
 """A claim is answered within this, come what may, by a node that runs."""
+
+OUTBOX_S_MAX = 0.1
+"""What a node says leaves it within this."""
 
 DEATH_S_MAX = 10.0
 """A crash is known to all who are well after this."""
@@ -70,12 +73,9 @@ class Judge:
         self._seen: set[tuple[SessionKey, Identity]] = set()
         self._decided: set[tuple[BootId, tuple[SessionKey, Identity]]] = set()
         self._proposed: dict[tuple[BootId, int], tuple[SessionKey, Identity]] = {}
-        self._gap: tuple[Process, NodeName] | None = None
         self._opened: set[tuple[BootId, NodeName, BootId, int]] = set()
         self._requests: dict[tuple[BootId, NodeName, int], SessionKey] = {}
-        self._marks: dict[BootId, dict[NodeName, int]] = {}
-        self._new_marks: dict[BootId, dict[NodeName, int]] = {}
-        self._voided: dict[tuple[BootId, NodeName], tuple[float, int]] = {}
+        self._hearing = Hearing()
         self.moved: dict[BootId, int] = {}
         """Live pins that were replaced by another backend's, by process."""
 
@@ -132,15 +132,14 @@ class Judge:
 
     def committed(self, process: Process, records: dict[SessionKey, Pin]) -> None:
         self.books.committed(process, records)
+        for key, pin in records.items():
+            if not pin.backend:
+                self.books.stones[key] = max(pin.epoch, self.books.stones.get(key, 0))
 
     # Words between nodes -----------------------------------------------------------------
 
     def linked(self, process: Process, peer: NodeName) -> None:
-        boot = process.me.boot_id
-        self._new_marks.setdefault(boot, {}).pop(peer, None)
-        mark = self._marks.setdefault(boot, {}).pop(peer, None)
-        if mark is not None:
-            self._voided[boot, peer] = (self.mesh.world.now, mark)
+        self._hearing.linked(process, peer)
 
     def said(self, process: Process, peer: NodeName, message: Message) -> None:
         if isinstance(message, Replicate):
@@ -161,15 +160,7 @@ class Judge:
         ownership = process.membership.ownership
         if is_repeated or asked.view_id != ownership.view_id:
             return
-        gaps = process.turns.replication.gaps
-        marks = dict(self._marks.get(process.me.boot_id, {}))
-        for peer, mark in self._new_marks.get(process.me.boot_id, {}).items():
-            if peer not in gaps:  # heard in this very step
-                marks[peer] = mark
-        for (boot, peer), (at, mark) in self._voided.items():
-            # What was decided just before a new link is said just after it.
-            if boot == process.me.boot_id and self.mesh.world.now - at <= TURN_LAG_S_MAX:
-                marks.setdefault(peer, mark)
+        marks = self._hearing.marks(process)
         for owner in ownership.owners:
             is_told = marks.get(owner) == ownership.view_id
             if owner != process.name and not is_told:
@@ -201,33 +192,19 @@ class Judge:
 
     def heard(self, process: Process, peer: NodeName, messages: tuple[Message, ...]) -> None:
         boot = process.me.boot_id
+        teller = self.mesh.hosts[peer].process
+        for delta in messages if teller is not None else ():
+            misplaced = isinstance(delta, Delta) and self._hearing.misplaced(process, teller, delta)
+            if misplaced:
+                self.fail(3, misplaced)
+        self._hearing.heard(process, peer, messages)
         for message in messages:
-            if isinstance(message, ViewMark):
-                self._hear_mark(process, peer, message)
-            elif isinstance(message, Replicate):
+            if isinstance(message, Replicate):
                 self._requests[boot, peer, message.request] = message.pin.key
             elif isinstance(message, ReplicateAnswer) and message.verdict is Verdict.DONE:
                 made = self._proposed.get((boot, message.request))
                 if made is not None:
                     self.books.pairs[made] = (process.name, peer)
-        if not any(isinstance(message, PullChunk) for message in messages):
-            deltas = [message for message in messages if isinstance(message, Delta)]
-            self._follow(process, peer, deltas)
-
-    def _hear_mark(self, process: Process, peer: NodeName, mark: ViewMark) -> None:
-        """It counts at once, or when the gap before it is filled."""
-        boot = process.me.boot_id
-        self._marks.setdefault(boot, {}).pop(peer, None)
-        self._new_marks.setdefault(boot, {})[peer] = mark.view_id
-
-    def _follow(self, process: Process, peer: NodeName, deltas: list[Delta]) -> None:
-        """Whether a node must see a gap in what it is about to read of a peer's log."""
-        read = process.turns.replication.position(peer)
-        for delta in deltas:
-            seq = read.seq if read.boot_id == delta.boot_id else 0
-            if delta.after_seq > seq:
-                self._gap = (process, peer)
-            read = DeltaAck(delta.boot_id, max(seq, delta.upto_seq))
 
     def _agrees(self, backup: Process, home: NodeName, request: int) -> None:
         """Invariant 7: a deposed home finds no backup."""
@@ -239,7 +216,13 @@ class Judge:
             self.fail(7, f"{backup.name} agrees with {home}, where {ranked[:2]} should decide")
 
     def accepted(self, process: Process, datagram: Datagram) -> None:
-        """Invariant 11: a datagram counts once."""
+        """Invariant 11: a datagram counts once, and never one from before this start.
+
+        Version 1 knows no challenge, so nobody can tell its recordings.
+        """
+        has_challenges = process.tongue is TODAY and not isinstance(datagram.messages, bytes)
+        if datagram.sent_at < process.started_at and has_challenges:
+            self.fail(11, f"{process.name} took a recording of {datagram.sender}")
         opened = (process.me.boot_id, datagram.sender, datagram.boot_id, datagram.counter)
         if opened in self._opened:
             self.fail(11, f"{process.name} took a datagram of {datagram.sender} twice")
@@ -319,9 +302,6 @@ class Judge:
             self.fail(4, contradiction)
 
     def unpinned(self, process: Process, key: SessionKey) -> None:
-        stone = process.store.get(key)
-        assert stone is not None
-        self.books.stones[key] = max(stone.epoch, self.books.stones.get(key, 0))
         for known in self.books.confirmed[key].values():
             known.until = min(known.until, self.mesh.world.now)
 
@@ -329,19 +309,13 @@ class Judge:
 
     def stepped(self, process: Process) -> None:
         """After each step of a process."""
-        if self._gap is not None:
-            (process, peer), self._gap = self._gap, None
-            if process.is_running and peer not in process.turns.replication.gaps:
-                self.fail(7, f"{process.name} has not noticed a gap in what {peer} told")
+        if peer := self._hearing.stepped(process):
+            self.fail(7, f"{process.name} has not noticed a gap in what {peer} told")
         self._note_incarnation(process)
-        new_marks = self._new_marks.get(process.me.boot_id)
-        if new_marks:
-            for peer in [peer for peer in new_marks if peer not in process.turns.replication.gaps]:
-                self._marks[process.me.boot_id][peer] = new_marks.pop(peer)
 
     def killed(self, process: Process) -> None:
         """In the middle of a step; what it has said of itself may have got out."""
-        self._gap = None
+        self._hearing.killed()
         self._note_incarnation(process)
 
     def _note_incarnation(self, process: Process) -> None:
@@ -355,6 +329,7 @@ class Judge:
         self._look_at_claims()
         self._look_for_the_dead()
         self._look_at_bounds()
+        self._look_at_outboxes()
 
     def _look_at_claims(self) -> None:
         """No client waits for ever."""
@@ -387,6 +362,12 @@ class Judge:
             entries = len(process.log)
             if entries > self.mesh.plan.log_entries_max:
                 self.fail(13, f"the log of {process.name} holds {entries} entries")
+
+    def _look_at_outboxes(self) -> None:
+        """Invariant 10: what is said leaves with the next turn, whether or not peers speak."""
+        for process in self.mesh.processes():
+            if process.streams.delay_s > OUTBOX_S_MAX and not process.is_paused:
+                self.fail(10, f"{process.name} keeps to itself what it says")
 
     @property
     def is_waiting(self) -> bool:

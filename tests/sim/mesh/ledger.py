@@ -183,6 +183,11 @@ class Books:
             return ""
         return f"{lost[0]}, {forgotten[0] if forgotten else 'and it had no backup'}"
 
+    def wrong_clock(self) -> str:
+        """A start whose clock was wrong by more than a pin's lifetime: who lives is its guess."""
+        wrong = [fault for fault in self.mesh.log if abs(fault.skew_s) >= self.mesh.plan.ttl_s]
+        return f"a clock wrong by more than the ttl: {wrong[0]}" if wrong else ""
+
     def is_touched(self, name: NodeName, now: float) -> bool:
         """Whether a fault has befallen a host of late, or befalls it now."""
         for fault in self.mesh.log:

@@ -146,9 +146,17 @@ class SimStreams:
         self._owner = owner
         self._is_coded = is_coded
         self._said: dict[SimLink, list[Message]] = {}
+        self._said_at = 0.0
+
+    @property
+    def delay_s(self) -> float:
+        """For how long the first of what is said has waited to be let out."""
+        return self._owner.now() - self._said_at if self._said else 0.0
 
     def send(self, peer: NodeName, message: Message) -> None:
         if self.links is not None and (link := self.links.to(peer)) is not None:
+            if not self._said:
+                self._said_at = self._owner.now()
             self._said.setdefault(link, []).append(message)
 
     def takes_more(self, peer: NodeName) -> bool:

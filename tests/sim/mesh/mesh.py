@@ -4,6 +4,7 @@ Owns: starting and ending processes, carrying datagrams, and doing the faults of
 know: clients, and what must hold.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -12,12 +13,11 @@ from meshlb.core.swim.timings import PROFILES
 from meshlb.model import Address, BackendName, NodeName
 from meshlb.wire.messages import BackendOverride
 from tests.sim.mesh.air import CALM, Air
-from tests.sim.mesh.challenges import ChallengingPort
 from tests.sim.mesh.disk import Disk
 from tests.sim.mesh.links import SimLinks
 from tests.sim.mesh.pipes import Pipes
 from tests.sim.mesh.plan import Fault, Plan
-from tests.sim.mesh.ports import Datagram, Post, SimPort
+from tests.sim.mesh.ports import Datagram, Post
 from tests.sim.mesh.process import Process, Watcher
 from tests.sim.mesh.tongues import TODAY, Tongue
 from tests.sim.mesh.world import World
@@ -37,6 +37,8 @@ class Host:
     down_since: float | None = None
     tongue: Tongue = TODAY
     """What its next process speaks."""
+    ended_at: float = -math.inf
+    """When the latest process that has ended here did so."""
     highest_incarnation: int = 0
     """That a process here has ever given itself."""
 
@@ -110,7 +112,6 @@ class SimMesh:
             is_coded=self.plan.is_coded,
             log_entries_max=self.plan.log_entries_max,
             tongue=host.tongue,
-            port=ChallengingPort if self.plan.has_challenges else SimPort,
         )
         host.process, host.has_left, host.down_since = process, False, None
         process.on_killed = lambda: self._end(host, is_power_lost=False)
@@ -121,7 +122,7 @@ class SimMesh:
         process = host.running
         if process is not None:
             self.world.note(host.name, "ends")
-            host.down_since = self.world.now
+            host.down_since = host.ended_at = self.world.now
             process.die(is_power_lost=is_power_lost)
 
     def _listening(self, address: Address) -> SimLinks | bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from meshlb.cluster.agent import Agent
 from meshlb.cluster.turns import Turns
 from meshlb.core.sticky import backup, claims, merge, replica
 from meshlb.core.sticky.backup import Backup
@@ -29,6 +30,7 @@ from meshlb.core.swim.view import Ownership, View
 from meshlb.wire.messages import Rank, Verdict
 from meshlb.wire.seal import ReplayWindow
 from tests.sim.mesh.disk import Store
+from tests.sim.mesh.ports import SimPort
 
 Patch = Callable[[Any, str, Any], None]
 """Puts a new attribute in the place of an old one."""
@@ -110,6 +112,12 @@ def loses_held_pins(put: Patch) -> None:
 def provisional_pins_stay(put: Patch) -> None:
     """Nobody has a provisional pin agreed on but by chance."""
     put(Fallback, "due", lambda self, now: setattr(self, "_settle_at", None) or [])
+
+
+@mutation
+def forgets_in_a_restart_what_is_provisional(put: Patch) -> None:
+    """Who finds a provisional pin on its disk takes it for any other (a past fault)."""
+    put(Turns, "_recall", lambda *_: None)
 
 
 @mutation
@@ -273,6 +281,19 @@ def starts_as_a_cluster_of_its_own(put: Patch) -> None:
 
 
 @mutation
+def takes_a_link_for_a_member(put: Patch) -> None:
+    """An address counts as met before the member there counts as alive (a past fault)."""
+    opened = Agent.link_opened
+
+    def hasty(self: Agent, link: Any) -> None:
+        if link.dialled is not None:
+            self._membership.seed_met(link.dialled)
+        opened(self, link)
+
+    put(Agent, "link_opened", hasty)
+
+
+@mutation
 def never_refutes(put: Patch) -> None:
     """Who hears that it is suspected says nothing."""
     put(Membership, "_hear_of_myself", lambda *_: None)
@@ -322,3 +343,16 @@ def gives_up_contacting(put: Patch) -> None:
 def takes_replayed_datagrams(put: Patch) -> None:
     """A datagram counts each time it arrives."""
     put(ReplayWindow, "is_fresh", lambda self, counter: True)
+
+
+@mutation
+def trusts_recordings_of_the_present_start(put: Patch) -> None:
+    """Who is introduced need not prove that it seals now (a past fault)."""
+    introduce = SimPort.introduce
+
+    def trusting(self: SimPort, name: Any, boot_id: Any) -> None:
+        introduce(self, name, boot_id)
+        if self._windows[name, boot_id] is None:
+            self.prove((name, boot_id), 0)
+
+    put(SimPort, "introduce", trusting)

@@ -103,8 +103,6 @@ class Plan:
     steps: tuple[Step, ...]
     tongue: Tongue = TODAY
     """What hosts speak when they start for the first time."""
-    has_challenges: bool = False
-    """Datagrams count only of who has answered a challenge, where its version knows any."""
 
     def without(self, left_out: frozenset[int]) -> "Plan":
         """The plan without these faults, by place."""

@@ -1,4 +1,4 @@
-"""The datagram port of a simulated member: introductions, counters and the real replay window.
+"""The datagram port of a simulated member: introductions, challenges, counters, the real window.
 
 Owns: what `meshlb.cluster.datagrams` does, without ciphers; every datagram that was ever sent
 lies here for an attacker to send it again. Must not know: what the messages mean.
@@ -7,10 +7,12 @@ lies here for an attacker to send it again. Must not know: what the messages mea
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
+from meshlb.cluster.datagrams import NONCE_BYTES
 from meshlb.model import Address, BootId, NodeName
-from meshlb.wire.messages import Message
+from meshlb.wire.messages import Challenge, ChallengeAnswer, Message
 from meshlb.wire.seal import ReplayWindow
 from tests.fakes.version_1 import Stranger
 from tests.sim.mesh.tongues import Frame
@@ -31,6 +33,8 @@ class Datagram:
     source: Address
     counter: int
     messages: Frame
+    sent_at: float
+    """World time, for the judge; no node looks at it."""
 
 
 class Post:
@@ -44,43 +48,75 @@ class Post:
 class SimPort:
     """As `meshlb.cluster.datagrams.DatagramPort`."""
 
-    def __init__(self, process: "Process", post: Post) -> None:
+    def __init__(self, process: "Process", post: Post, rng: Random) -> None:
+        """`rng` draws the nonces of challenges."""
         self._process = process
         self._post = post
+        self._rng = rng
         self._counter = 0
-        self._windows: dict[tuple[NodeName, BootId], ReplayWindow] = {}
+        self._windows: dict[tuple[NodeName, BootId], ReplayWindow | None] = {}
+        self._nonces: dict[tuple[NodeName, BootId], int] = {}
+        self._latest: dict[Address, tuple[Message, ...]] = {}
         self.refused = 0
 
     def introduce(self, name: NodeName, boot_id: BootId) -> None:
-        self._windows.setdefault((name, boot_id), ReplayWindow())
+        self._windows.setdefault((name, boot_id), None)
+
+    def prove(self, who: tuple[NodeName, BootId], counter: int) -> None:
+        """This start of a peer has just sealed a datagram with `counter`; later ones count."""
+        self._windows[who] = ReplayWindow(counter)
 
     def trust(self, name: NodeName, boot_id: BootId) -> None:
         self.introduce(name, boot_id)
+        if self._windows[name, boot_id] is None:
+            self.prove((name, boot_id), 0)
 
     def send(self, to: Address, messages: tuple[Message, ...]) -> None:
+        self._latest[to] = messages
+        self._send(to, messages)
+
+    def _send(self, to: Address, messages: tuple[Message, ...]) -> None:
         self._counter += 1
         me = self._process.me
         self._process.touch_off("datagram")
         frame = self._process.tongue.out(messages)
-        datagram = Datagram(me.name, me.boot_id, me.address, self._counter, frame)
+        now = self._process.world.now
+        datagram = Datagram(me.name, me.boot_id, me.address, self._counter, frame, now)
         self._post.recorded.append(datagram)
         self._post.carry(datagram, to)
 
     def arrive(self, datagram: Datagram) -> None:
         """A datagram, authentic or played again."""
-        window = self._windows.get((datagram.sender, datagram.boot_id))
-        if window is None or not window.is_fresh(datagram.counter):
+        who = (datagram.sender, datagram.boot_id)
+        window = self._windows.get(who)
+        if who not in self._windows or (window and not window.is_fresh(datagram.counter)):
             self.refused += 1
             return
-        messages = self.read(datagram)
+        messages = self._read(datagram)
         if messages is None:
             self.refused += 1
             return
-        window.mark(datagram.counter)
-        self._process.watcher.accepted(self._process, datagram)
-        self._process.agent.datagram(datagram.sender, datagram.boot_id, datagram.source, messages)
+        if window is not None:
+            window.mark(datagram.counter)
+        match messages:
+            case (Challenge(nonce),):
+                self._send(datagram.source, (ChallengeAnswer(nonce),))
+                if (latest := self._latest.pop(datagram.source, None)) is not None:
+                    self._send(datagram.source, latest)
+            case (ChallengeAnswer(nonce),):
+                if window is None and self._nonces.get(who) == nonce:
+                    del self._nonces[who]
+                    self.prove(who, datagram.counter)
+            case _ if window is not None:
+                self._process.watcher.accepted(self._process, datagram)
+                self._process.agent.datagram(*who, datagram.source, messages)
+            case _:
+                assert not isinstance(datagram.messages, bytes), "version 1 has no challenges"
+                self.refused += 1
+                nonce = self._nonces.setdefault(who, self._rng.getrandbits(8 * NONCE_BYTES))
+                self._send(datagram.source, (Challenge(nonce),))
 
-    def read(self, datagram: Datagram) -> tuple[Message, ...] | None:
+    def _read(self, datagram: Datagram) -> tuple[Message, ...] | None:
         """Its messages; None where it is of a later version, sent to an earlier process here."""
         try:
             return self._process.tongue.into(datagram.messages)

@@ -120,7 +120,6 @@ class Process:
         is_coded: bool,
         log_entries_max: int,
         tongue: Tongue = TODAY,
-        port: type[SimPort] = SimPort,
     ) -> None:
         self.world = world
         self.tongue = tongue
@@ -151,7 +150,7 @@ class Process:
         self.counters = MeshCounters()
         self.overrides = Overrides(name, disk)
         self.on_override: Callable[[BackendOverride], None] = lambda word: None
-        self.port = port(self, post)
+        self.port = SimPort(self, post, Random(rng.getrandbits(64)))
         self._wire(seeds, timings, log_entries_max)
 
     def _wire(self, seeds: tuple[Address, ...], timings: Timings, log_entries_max: int) -> None:

@@ -47,7 +47,6 @@ def rolling_plan(seed: int, direction: Direction) -> Plan:
     return replace(
         plan,
         tongue=first,
-        has_challenges=True,
         is_single=False,
         faults=tuple(sorted((*faults, *restarts), key=lambda fault: fault.at)),
         lasts_s=max(plan.lasts_s, at + DOWN_S),

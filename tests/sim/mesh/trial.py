@@ -112,8 +112,11 @@ class Trial:
         now = self.world.now
         hosts = [process.name for process in self.mesh.processes()]
         for number in range(8):
-            for host in hosts:
+            for place, host in enumerate(hosts):
                 self._ask(now + 0.1 * number, host, number)
+                # One client: it has the answer of one node before it asks the next one.
+                at = now + 0.1 * (number + place / len(hosts))
+                self._plan_step(Step(at, "cookie", host, number))
                 self._ask(now + 0.1 * number, host, 200 + number)
         self._run_until(now + 1.5)
 

@@ -1,0 +1,102 @@
+"""What each process has heard on its present streams: marks, positions in logs, gaps.
+
+Owns: what a process must know of its peers by what they have said, for the judge to compare with
+what it does. Must not know: pins, and what follows from a breach.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from meshlb.model import BootId, NodeName
+from meshlb.wire.messages import Delta, DeltaAck, Message, PullChunk, ViewMark
+from tests.sim.mesh.process import Process
+
+
+@dataclass
+class _Heard:
+    """By one process."""
+
+    marks: dict[NodeName, int] = field(default_factory=dict)
+    """The latest view that each peer has marked."""
+    new_marks: dict[NodeName, int] = field(default_factory=dict)
+    """Those that count once the gap before them is filled."""
+    placed: dict[NodeName, DeltaAck] = field(default_factory=dict)
+    """How far it had read the log of each peer when the stream began, until that goes on."""
+
+
+class Hearing:
+    """Of all processes."""
+
+    def __init__(self) -> None:
+        self._heard: dict[BootId, _Heard] = defaultdict(_Heard)
+        self._gap: tuple[Process, NodeName] | None = None
+
+    def linked(self, process: Process, peer: NodeName) -> None:
+        """A new stream: what was heard on the old one counts no more."""
+        heard = self._heard[process.me.boot_id]
+        heard.new_marks.pop(peer, None)
+        heard.marks.pop(peer, None)
+        heard.placed[peer] = process.turns.replication.position(peer)
+
+    def heard(self, process: Process, peer: NodeName, messages: Iterable[Message]) -> None:
+        """These words are about to be read."""
+        heard = self._heard[process.me.boot_id]
+        deltas: list[Delta] = []
+        is_pull = False
+        for message in messages:
+            match message:
+                case ViewMark(view_id):  # it counts at once, or when the gap before it is filled
+                    heard.marks.pop(peer, None)
+                    heard.new_marks[peer] = view_id
+                case Delta():
+                    deltas.append(message)
+                case PullChunk():
+                    is_pull = True
+        if not is_pull:
+            self._follow(process, peer, deltas)
+
+    def _follow(self, process: Process, peer: NodeName, deltas: Iterable[Delta]) -> None:
+        """Whether a node must see a gap in what it is about to read of a peer's log."""
+        read = process.turns.replication.position(peer)
+        for delta in deltas:
+            seq = read.seq if read.boot_id == delta.boot_id else 0
+            if delta.after_seq > seq:
+                self._gap = (process, peer)
+            read = DeltaAck(delta.boot_id, max(seq, delta.upto_seq))
+
+    def marks(self, process: Process) -> dict[NodeName, int]:
+        """The view that each peer has marked, by what this process decides now."""
+        heard = self._heard[process.me.boot_id]
+        gaps = process.turns.replication.gaps
+        marks = dict(heard.marks)
+        marks.update({peer: mark for peer, mark in heard.new_marks.items() if peer not in gaps})
+        return marks
+
+    def misplaced(self, process: Process, teller: Process, delta: Delta) -> str:
+        """Why a log does not go on where `process` has read it, as far as it reaches back."""
+        read = self._heard[process.me.boot_id].placed.pop(teller.name, None)
+        if read is None or delta.boot_id != teller.me.boot_id:
+            return ""
+        seq = read.seq if read.boot_id == delta.boot_id else 0
+        if delta.after_seq <= max(seq, teller.log._trimmed_seq):
+            return ""
+        told = f"goes on after {delta.after_seq} for {process.name}, which has read {read}"
+        return f"the log of {teller.name} {told}"
+
+    def stepped(self, process: Process) -> NodeName | None:
+        """After a step; the peer whose gap this process should have noticed in it."""
+        gap, self._gap = self._gap, None
+        heard = self._heard[process.me.boot_id]
+        if heard.new_marks:
+            gaps = process.turns.replication.gaps
+            for peer in [peer for peer in heard.new_marks if peer not in gaps]:
+                heard.marks[peer] = heard.new_marks.pop(peer)
+        if gap is not None and gap[0].is_running:
+            reader, peer = gap
+            return None if peer in reader.turns.replication.gaps else peer
+        return None
+
+    def killed(self) -> None:
+        """In the middle of a step."""
+        self._gap = None
