@@ -24,6 +24,7 @@ from meshlb.cluster.options import ClusterOptions
 from meshlb.config import Settings, certificates
 from meshlb.core.keyring import first_hash_key
 from meshlb.errors import StoreError
+from meshlb.model import BackendName, BackendState, PoolName
 from meshlb.node_view import LiveNode
 from meshlb.proxy.plane import DataPlane
 from meshlb.store import LmdbPins, Owner, open_pins
@@ -106,6 +107,7 @@ class Node:
             cookie_secrets=cookie_secrets,
             key_secret=key_secret,
         )
+        self._mesh.table.why_unusable = self._why_unusable
         for word in self._mesh.overrides():
             self._apply(word)
         self._leaving = trio.Event()
@@ -199,6 +201,17 @@ class Node:
         keys = self._mesh.keys
         assert keys is not None
         self._plane.use_secrets(cookie_secrets=keys.keyring.secrets, key_secret=keys.hash_key)
+
+    def _why_unusable(self, pool: PoolName, backend: BackendName) -> str:
+        """Why sessions leave a backend, as this node sees it now."""
+        known = self._plane.pools[pool].backends.get(backend)
+        if known is None:
+            return f"{backend} is not configured any more"
+        if known.state is BackendState.MAINTENANCE:
+            return f"{backend} is in maintenance"
+        if known.state is BackendState.DOWN:
+            return f"{backend} is down" + (f", {known.reason}" if known.reason else "")
+        return f"{backend} could not be reached"
 
     def _apply(self, word: BackendOverride) -> None:
         """An operator's word on a backend, from this node or another one."""

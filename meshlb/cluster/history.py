@@ -25,7 +25,8 @@ class Note:
     at: float
     """Table time in seconds, which is wall-clock time for people."""
     what: str
-    """One line for people, such as `moved from s1 to s2 by lb-3, epoch 1 (told by lb-2)`."""
+    """One line for people, such as `moved from s1 to s2 by lb-3, epoch 1: s1 is in maintenance`.
+    The reason is known to the node that had it moved."""
 
 
 class _Trace:
@@ -42,6 +43,14 @@ class History:
 
     def __init__(self) -> None:
         self._traces: OrderedDict[SessionKey, _Trace] = OrderedDict()
+        self._whys: OrderedDict[tuple[SessionKey, int], str] = OrderedDict()
+        """Why this node wants a key to move away from the pin of an epoch."""
+
+    def moving(self, key: SessionKey, from_epoch: int, why: str) -> None:
+        """This node claims `key` anew, since it cannot follow the pin of that epoch."""
+        self._whys[key, from_epoch] = why
+        if len(self._whys) > KEYS_MAX:
+            self._whys.popitem(last=False)
 
     def note(self, key: SessionKey, pin: Pin | PinRecord, *, teller: NodeName, now: float) -> None:
         """`teller` has told of `pin`; ignored where it only tells the latest change again."""
@@ -64,7 +73,8 @@ class History:
         notes = []
         earlier: Pin | PinRecord | None = None
         for at, pin, teller in trace.notes:
-            notes.append(Note(at, _line(pin, earlier, teller)))
+            why = self._whys.get((key, pin.epoch - 1)) if pin.backend else None
+            notes.append(Note(at, _line(pin, earlier, teller) + (f": {why}" if why else "")))
             earlier = pin
         return tuple(notes)
 

@@ -20,7 +20,7 @@ from meshlb.cluster.clock import TableClock
 from meshlb.cluster.pins import PinAgent
 from meshlb.core.sticky.pin import Pin, Proposal
 from meshlb.errors import NoQuorumError
-from meshlb.model import SessionKey
+from meshlb.model import BackendName, PoolName, SessionKey
 from meshlb.wire.messages import Rank
 
 
@@ -42,6 +42,8 @@ class MemberTable:
         self._now = clock.now
         self.is_strict = is_strict
         self._is_quorate = is_quorate
+        self.why_unusable: Callable[[PoolName, BackendName], str] = lambda pool, backend: ""
+        """Why a backend cannot be followed just now, for the history of the keys that leave it."""
 
     def look_up(self, key: SessionKey, now: float) -> Pin | None:
         """The pin of `key` in the local replica that lives at `now`."""
@@ -54,6 +56,9 @@ class MemberTable:
         self, proposal: Proposal, on_done: Callable[[Pin | NoQuorumError], None]
     ) -> None:
         """Agrees with the cluster on one pin for the proposal's key, and tells `on_done`."""
+        if proposal.moved_from:
+            why = self.why_unusable(proposal.pool, proposal.moved_from)
+            self._turns.history.moving(proposal.key, proposal.moved_from_epoch, why)
         if not self.is_strict:
             self._agent.claim_soon(proposal, on_done)
         elif self._is_quorate():

@@ -143,3 +143,18 @@ def test_an_operators_word_outlasts_all_nodes_and_says_who_spoke_it_and_when(
         assert told["pools"][0]["backends"][0]["state"] == "maintenance"
         orders.append(told["pools"][0]["backends"][0]["order"])
     assert orders == [{**orders[0], "state": "maintenance", "by": speaker.name}] * len(mesh.nodes)
+
+
+def test_explain_says_from_where_to_where_a_session_moved_and_why(
+    start_backends: StartBackends, start_mesh: StartMesh
+) -> None:
+    mesh = start_mesh(backends=start_backends("nginx", 2), sticky=[HEADER])
+    mover, *_ = mesh.nodes
+    (before,) = asyncio.run(ask_anybody(mesh.ports, ["alice"])).values()
+    path = f"/v1/pools/app/backends/{before}/state"
+    mover.ask(path, method="PUT", body={"state": "maintenance"})
+    (after,) = asyncio.run(ask_anybody(mesh.ports[:1], ["alice"])).values()
+    _, story = mover.ask("/v1/explain?pool=app&key=alice")
+    told = story["history"][-1]["what"]
+    assert f"moved from {before} to {after} by {mover.name}, epoch 1" in told
+    assert told.endswith(f": {before} is in maintenance")

@@ -34,6 +34,29 @@ def test_a_key_that_is_pinned_again_after_it_was_unpinned_has_not_moved() -> Non
     assert history.of(key(2))[0].what == "moved to s1 by a, epoch 2", "what it was is not known"
 
 
+def test_the_node_that_had_a_key_moved_knows_why() -> None:
+    history = History()
+    history.note(key(1), PIN, teller=A, now=1.0)
+    history.moving(key(1), 0, "s1 is in maintenance")
+    history.note(key(1), replace(PIN, backend=BackendName("s2"), epoch=1), teller=A, now=2.0)
+    history.note(key(1), replace(PIN, backend=BackendName("s1"), epoch=2), teller=A, now=3.0)
+    assert [note.what for note in history.of(key(1))] == [
+        "pinned to s1 by a, epoch 0",
+        "moved from s1 to s2 by a, epoch 1: s1 is in maintenance",
+        "moved from s2 to s1 by a, epoch 2",
+    ]
+
+
+def test_reasons_are_bounded() -> None:
+    history = History()
+    for number in range(KEYS_MAX + 1):
+        history.moving(key(number), 0, "s1 is down")
+    for number in (0, KEYS_MAX):
+        history.note(key(number), replace(PIN, epoch=1), teller=A, now=1.0)
+    assert ": " not in history.of(key(0))[0].what
+    assert history.of(key(KEYS_MAX))[0].what.endswith(": s1 is down")
+
+
 def test_a_touch_or_a_repetition_is_no_event() -> None:
     history = History()
     history.note(key(1), PIN, teller=A, now=1.0)
