@@ -13,7 +13,7 @@ from meshlb.wire.messages import (
     Delta,
     Hash64,
 )
-from tests.unit.cluster.test_repair import World
+from tests.fakes.members import World
 
 A, B = NodeName("a"), NodeName("b")
 LOWEST, HIGHEST = SessionKey(bytes(16)), SessionKey(b"\xff" * 16)
