@@ -35,6 +35,9 @@ members these are most of an idle node's packets. That a member is alive is for 
 SILENCE_S: Final = 10.0
 """Without a whole frame for so long, the link is cut; also when single bytes trickle in."""
 
+SILENCE_STEP_S: Final = 1.0
+"""Up to so much later: moving a deadline with each frame would cost more than opening it."""
+
 STALL_S: Final = 10.0
 """A frame that the peer does not take within this ends the link."""
 
@@ -187,7 +190,9 @@ class Link:
                             raise WireError("a message that does not belong on a stream")
                         if messages:
                             deliver(self, messages)
-                        silence.deadline = trio.current_time() + SILENCE_S
+                        now = trio.current_time()
+                        if silence.deadline < now + SILENCE_S:
+                            silence.deadline = now + SILENCE_S + SILENCE_STEP_S
                     chunk = bytes(await self._stream.receive_some(READ_BYTES))
                     if not chunk:
                         self.close("hung-up")

@@ -157,11 +157,11 @@ class Turns:
 
     def receive(self, event: Event) -> None:
         """Tell the claim machine; the effects leave with the next turn, which comes soon."""
-        self._receive(event)
+        self._receive(event, self._now())
         self._on_work()
 
-    def _receive(self, event: Event) -> None:
-        self._effects += self.claims.receive(event, self._now())
+    def _receive(self, event: Event, now: float) -> None:
+        self._effects += self.claims.receive(event, now)
 
     def stored(self, key: SessionKey, pin: Pin) -> None:
         """The table was written without a claim: tell all peers with the next turn."""
@@ -229,41 +229,42 @@ class Turns:
 
     def hear(self, peer: NodeName, messages: Iterable[PinWord]) -> None:
         """A frame of the present stream of `peer`; what follows leaves with the next turn."""
+        now = self._now()
         for message in messages:
-            self._hear(peer, message)
+            self._hear(peer, message, now)
         self._on_work()
 
-    def _hear(self, peer: NodeName, message: PinWord) -> None:
+    def _hear(self, peer: NodeName, message: PinWord, now: float) -> None:
         match message:
             case Claim() | ClaimAnswer() | Replicate() | ReplicateAnswer():
-                self._receive(PeerMessage(peer, message))
+                self._receive(PeerMessage(peer, message), now)
             case Delta():
-                self._note(peer, message)
-                self._merge(peer, message)
+                self._note(peer, message, now)
+                self._merge(peer, message, now)
                 self.replication.merged(peer, message)
             case DeltaAck():
                 self.replication.acked(peer, message)
             case PullRequest():
                 self.replication.asked(peer, message)
             case PullChunk():
-                self._merge(peer, message)
-                for name, mark in self.replication.chunk_merged(peer, message, self._now()):
-                    self._receive(PeerMessage(name, mark))
+                self._merge(peer, message, now)
+                for name, mark in self.replication.chunk_merged(peer, message, now):
+                    self._receive(PeerMessage(name, mark), now)
             case BucketPins():
                 living = tuple(record for record in message.pins if record.expires_in_ms)
-                self._merge(peer, replace(message, pins=living))
-                self.repair.hear(peer, message, self._now())
+                self._merge(peer, replace(message, pins=living), now)
+                self.repair.hear(peer, message, now)
             case Digest() | BucketHashes() | BucketsDiffering() | BucketKeys():
-                self.repair.hear(peer, message, self._now())
+                self.repair.hear(peer, message, now)
             case ViewMark() if self.replication.hold_back(peer, message):
                 """It comes back with the end of a pull."""
             case _:
-                self._receive(PeerMessage(peer, message))
+                self._receive(PeerMessage(peer, message), now)
 
-    def _merge(self, peer: NodeName, message: Delta | PullChunk | BucketPins) -> None:
+    def _merge(self, peer: NodeName, message: Delta | PullChunk | BucketPins, now: float) -> None:
         get = self._digested.get
-        known = self.heals.before(message.pins, get, self._now())
-        self._receive(PeerMessage(peer, message))
+        known = self.heals.before(message.pins, get, now)
+        self._receive(PeerMessage(peer, message), now)
         self.heals.after(known, get)
 
     def _drop_stale(self, key: SessionKey, pin: Pin) -> None:
@@ -280,8 +281,7 @@ class Turns:
         """This node was away since then, for longer than tombstones are kept."""
         self.replication.away_since_ms = round(away_since * MS_PER_S)
 
-    def _note(self, teller: NodeName, delta: Delta) -> None:
-        now = self._now()
+    def _note(self, teller: NodeName, delta: Delta, now: float) -> None:
         for record in delta.pins:
             self.history.note(record.key, record, teller=teller, now=now)
 
