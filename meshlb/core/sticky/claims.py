@@ -33,7 +33,8 @@ from meshlb.core.sticky.fallback import Fallback
 from meshlb.core.sticky.home import Home
 from meshlb.core.sticky.homes import Homes
 from meshlb.core.sticky.merge import same_pin
-from meshlb.core.sticky.pin import EPOCH_MAX, Pin
+from meshlb.core.sticky.pin import Pin
+from meshlb.core.sticky.proposals import is_claimable
 from meshlb.core.sticky.replica import PinStore, Replica
 from meshlb.core.sticky.stamps import StampClock
 from meshlb.core.sticky.standing import ClaimCounters, Life, Standing
@@ -139,7 +140,7 @@ class ClaimMachine:
 
     def _hear(self, sender: NodeName, message: PeerWord, now: float, out: list[Effect]) -> None:
         if isinstance(message, Claim):
-            if message.moved_from_epoch > EPOCH_MAX:
+            if not is_claimable(message):
                 self.counters.refused += 1
                 return
             if message.hedged:

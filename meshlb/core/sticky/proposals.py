@@ -5,9 +5,14 @@ Owns conversions only. Must not know who claims, or why.
 Spec: protocol/spec/pins.md, "Claims".
 """
 
-from meshlb.core.sticky.pin import LIFETIME_S_MAX, MS_PER_S, NEVER, Pin, Proposal
+from meshlb.core.sticky.pin import EPOCH_MAX, LIFETIME_S_MAX, MS_PER_S, NEVER, Pin, Proposal
 from meshlb.model import SessionKey
 from meshlb.wire.messages import Claim
+
+
+def is_claimable(claim: Claim) -> bool:
+    """False for a claim that no honest member makes: its pin could not be kept, or not live."""
+    return bool(claim.backend) and claim.ttl_ms > 0 and claim.moved_from_epoch <= EPOCH_MAX
 
 
 def claim_from_proposal(proposal: Proposal, *, request: int, is_hedged: bool) -> Claim:

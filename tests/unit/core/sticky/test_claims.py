@@ -1,6 +1,12 @@
+import dataclasses
+from typing import Any
+
+import pytest
+
 from meshlb.core.sticky.events import PeerConnected, PeerFed, PeerLost, Stored
-from meshlb.core.sticky.pin import ClaimOutcome, record_from_pin
-from meshlb.model import BootId, NodeName
+from meshlb.core.sticky.pin import EPOCH_MAX, ClaimOutcome, record_from_pin
+from meshlb.core.sticky.proposals import claim_from_proposal
+from meshlb.model import BackendName, BootId, NodeName
 from meshlb.wire.messages import Delta, PullChunk, Rank, Verdict, ViewMark
 from tests.fakes.claims import (
     ME,
@@ -124,3 +130,13 @@ def test_who_is_about_to_leave_tells_first_and_then_holds_and_makes_nothing() ->
         stage.claimed_by(C, a_proposal(mine, "s1")),
     ):
         assert the_answer(effects)[1] is Verdict.FENCED
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{"backend": BackendName("")}, {"ttl_ms": 0}, {"moved_from_epoch": EPOCH_MAX + 1}]
+)
+def test_a_claim_that_no_member_makes_is_ignored_and_counted(spoilt: dict[str, Any]) -> None:
+    stage, proposal = Stage(), a_proposal(key_held_by(ME, B), "s1")
+    claim = claim_from_proposal(proposal, request=9, is_hedged=False)
+    assert stage.hear(C, dataclasses.replace(claim, **spoilt)) == []
+    assert stage.machine.counters.refused == 1

@@ -195,12 +195,6 @@ def test_a_pin_whose_fate_is_unknown_is_proposed_again_for_the_next_claim(stage:
     assert the_replicate(asked)[1].pin.backend == "s1"
 
 
-def test_a_claim_from_an_epoch_that_no_member_makes_is_ignored_and_counted(stage: Stage) -> None:
-    move = a_proposal(KEY, "s2", moved_from="s1", moved_from_epoch=EPOCH_MAX + 1)
-    assert stage.claimed_by(C, move) == []
-    assert stage.machine.counters.refused == 1
-
-
 def test_a_pin_of_the_last_epoch_is_not_moved_for_ever() -> None:
     stage = Stage(owners=(ME,))
     stage.store[KEY] = a_pin("s1", epoch=EPOCH_MAX)
