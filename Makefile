@@ -59,9 +59,9 @@ demo: $(STAMP) ## three nodes, three backends, a live view
 bench: $(STAMP) ## CPU per request beside HAProxy and nginx; BENCH=websocket for tunnels
 	$(BIN)/python -m tests.bench.$(BENCH) $(BENCH_ARGS)
 
-sim: $(STAMP) ## whole nodes in virtual time: SEED=7 NODES=5 STEPS=200, or SEEDS=20000 for a sweep
+sim: $(STAMP) ## whole nodes in virtual time: SEED=7 NODES=5 STEPS=200, or SEEDS=20000 for a sweep; ROLL=up: mixed versions
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200)) \
-		$(if $(NODES),--nodes $(NODES)) $(if $(STEPS),--steps $(STEPS))
+		$(if $(NODES),--nodes $(NODES)) $(if $(STEPS),--steps $(STEPS)) $(if $(ROLL),--roll $(ROLL))
 
 model: $(STAMP) ## check the models of the protocol with Spin
 	$(BIN)/python protocol/model/check.py

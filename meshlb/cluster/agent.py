@@ -211,7 +211,7 @@ class Agent:
             self._turns.returned(member.name)
         self._doubt(member)
         if member.is_live:
-            if member.versions is not None:  # else it could be one that knows no challenge
+            if member.versions is not None and member.versions.takes(Challenge):
                 self._port.introduce(member.name, member.boot_id)
             self._ensure_link(member, self._now())
         else:

@@ -223,11 +223,11 @@ class _Side:
                 break
         return steps
 
-    def refuse(self, reason: Refusal) -> RefusedPeer:
+    def refuse(self, reason: Refusal, detail: str = "") -> RefusedPeer:
         """Ends the handshake because the node does not want this peer."""
         self._done = True
         claimed_name = self._peer.name if self._peer else None
-        return RefusedPeer(reason, claimed_name, refuse_frame(reason))
+        return RefusedPeer(reason, claimed_name, refuse_frame(reason), detail)
 
     def _next_frame(self) -> tuple[FrameKind, bytes] | None:
         if not self._buffer:
@@ -353,7 +353,7 @@ class Responder(_Side):
             return self.refuse(reason)
         theirs = Versions(hello.version_min, hello.version_max, Feature(hello.features))
         if (dialect := self._versions.common(theirs)) is None:
-            return self.refuse(Refusal.OTHER_VERSION)
+            return self.refuse(Refusal.OTHER_VERSION, f"it speaks {theirs}, not {self._versions}")
         if (key_id := self._keyring.common(hello.key_ids)) is None:
             return self.refuse(Refusal.OTHER_SECRET)
         secret = self._keyring.secret(key_id)

@@ -78,6 +78,9 @@ class Versions:
     highest: int
     features: Feature
 
+    def __str__(self) -> str:
+        return f"versions {self.lowest} to {self.highest}"
+
     def common(self, other: "Versions") -> Dialect | None:
         """What this node and `other` speak with each other; None where they cannot."""
         version = min(self.highest, other.highest)
@@ -89,6 +92,10 @@ class Versions:
         """A version of ours, with those of `features` that this node has as well."""
         shared = self.features & ALL_FEATURES & features
         return Dialect(version, shared if version >= FEATURES_SINCE else NO_FEATURES)
+
+    def takes(self, kind: type) -> bool:
+        """True where the highest version has messages of `kind`, features aside."""
+        return SINCE.get(kind, VERSION_MIN) <= self.highest
 
     @classmethod
     def told(cls, update: MemberUpdate) -> "Versions | None":

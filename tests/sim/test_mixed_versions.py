@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.sim.mesh.links import SimLink
+from tests.sim.mesh.plan import draw_plan
 from tests.sim.mesh.quiet import quiet
 from tests.sim.mesh.rolling import Direction, rolling_plan
 from tests.sim.mesh.tongues import BEFORE, TODAY, Tongue
@@ -27,7 +28,7 @@ def test_a_mesh_that_is_restarted_into_another_version_keeps_every_invariant(
     first: int, direction: Direction
 ) -> None:
     for seed in range(first, first + SEEDS_PER_TEST):
-        result = run_plan(rolling_plan(seed, direction))
+        result = run_plan(rolling_plan(draw_plan(seed), direction))
         assert not result.violation, f"seed {seed} {direction}: {result.violation}"
 
 
@@ -35,7 +36,7 @@ def test_a_mesh_that_is_restarted_into_another_version_keeps_every_invariant(
 def test_hosts_go_over_and_links_between_versions_speak_the_one_before(
     direction: Direction, at_last: Tongue
 ) -> None:
-    trial = Trial(rolling_plan(1, direction))
+    trial = Trial(rolling_plan(draw_plan(1), direction))
     spoken: Counter[int] = Counter()
     look = trial.judge.look
 
@@ -55,5 +56,5 @@ def test_a_node_that_says_what_its_peer_does_not_understand_is_noticed(
     direction: Direction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SimLink, "takes", lambda link, kind: True)
-    violations = [run_plan(rolling_plan(seed, direction)).violation for seed in range(3)]
+    violations = [run_plan(rolling_plan(draw_plan(seed), direction)).violation for seed in range(3)]
     assert all("version 1 has no" in violation for violation in violations)

@@ -218,9 +218,14 @@ class Membership:
         return self._outbox.drain()
 
     def seed_met(self, address: Address) -> None:
-        """A dial there found a member or this node; the effects come with the next event's."""
-        self._view.meet(address)
-        self._reporter.review()
+        """A dial there found a member or this node; the effects come with the next event's.
+
+        It counts once all peers are known: one that has died before it said a word must go on
+        counting as somebody who is not here.
+        """
+        if all(self._view.get(peer) is not None for peer in self._outbox.streams):
+            self._view.meet(address)
+            self._reporter.review()
 
     def forget(self, name: NodeName, now: float) -> list[Effect]:
         """An operator's word that a dead member will not come back: it counts as having left."""

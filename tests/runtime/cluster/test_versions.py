@@ -4,10 +4,11 @@ import socket
 from collections import Counter
 
 import trio
+from structlog.testing import capture_logs
 
 from meshlb.cluster.greeting import greet
 from meshlb.model import Address, BackendName, BackendState, BootId, NodeName, PoolName
-from meshlb.wire.handshake import Established, Identity, Initiator
+from meshlb.wire.handshake import Established, Identity, Initiator, RefusedByPeer
 from meshlb.wire.messages import (
     Ack,
     BackendOverride,
@@ -18,8 +19,9 @@ from meshlb.wire.messages import (
     PullRequest,
     PushPull,
 )
+from meshlb.wire.refusal import Refusal
 from meshlb.wire.seal import DatagramOpener, DatagramSealer, Keyring, cluster_label
-from meshlb.wire.versions import FIRST, Dialect
+from meshlb.wire.versions import FIRST, NO_FEATURES, VERSION_MAX, Dialect, Versions
 from tests.fakes import version_1
 from tests.runtime.cluster.kit import SECRET, Node, cluster, until
 
@@ -131,3 +133,22 @@ async def test_a_word_reaches_a_member_of_version_1_which_cannot_acknowledge_it(
         )
         await until(lambda: [word.backend for word in b.words] == ["s1", "s2"])
         nursery.cancel_scope.cancel()
+
+
+async def test_without_a_common_version_a_node_is_refused_and_the_log_says_what_it_speaks() -> None:
+    later = Versions(VERSION_MAX + 1, VERSION_MAX + 2, NO_FEATURES)
+    me = Identity(OLD, BOOT, Address("127.0.0.1", 9))
+    async with cluster("a") as ((a,), _):
+        stream = await trio.open_tcp_stream(a.address.host, a.address.port)
+        initiator = Initiator(
+            me, keyring=Keyring((SECRET,)), label=SHOP, ephemeral=b"e" * 32, versions=later
+        )
+        with capture_logs() as lines:
+            async with stream:
+                greeting = await greet(stream, initiator, lambda peer: None)
+            assert greeting == RefusedByPeer(Refusal.OTHER_VERSION)
+            await until(lambda: len(lines) > 0)
+        (line,) = lines
+        assert (line["reason"], line["claimed_name"]) == ("other-version", "old")
+        assert line["detail"] == "it speaks versions 3 to 4, not versions 1 to 2"
+        assert a.sees_alive("a")

@@ -2,6 +2,7 @@
 
     python -m tests.sim --seed 7 [--nodes 5] [--steps 200]     one run; a failure is shrunk
     python -m tests.sim --seeds 20000 [--first 0]              a sweep, with progress and a summary
+    python -m tests.sim --roll up|down [...]                   hosts go over to the other version
     python -m tests.sim --mutation NAME [--seeds 100]          the same with a broken core
 
 Owns: arguments, progress, the report of a failure. Exit code 1 says that something was found.
@@ -14,8 +15,9 @@ from collections import Counter
 from contextlib import nullcontext
 
 from tests.sim.mesh.mutations import MUTATIONS
-from tests.sim.mesh.plan import draw_plan
+from tests.sim.mesh.plan import Plan, draw_plan
 from tests.sim.mesh.quiet import quiet
+from tests.sim.mesh.rolling import rolling_plan
 from tests.sim.mesh.shrink import kind_of, shrink
 from tests.sim.mesh.trial import Result, run_plan
 
@@ -32,6 +34,9 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first of a sweep")
     parser.add_argument("--nodes", type=int, help="instead of what the seed says")
     parser.add_argument("--steps", type=int, help="requests, instead of what the seed says")
+    parser.add_argument(
+        "--roll", choices=("up", "down"), help="restart all hosts into the other version"
+    )
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="break the core like this")
     args = parser.parse_args()
     mutated = MUTATIONS[args.mutation].applied() if args.mutation else nullcontext()
@@ -40,9 +45,15 @@ def main() -> None:
     sys.exit(1 if found else 0)
 
 
+def plan_of(seed: int, args: argparse.Namespace) -> Plan:
+    """What the arguments make of a seed."""
+    plan = draw_plan(seed, nodes=args.nodes, steps=args.steps)
+    return rolling_plan(plan, args.roll) if args.roll else plan
+
+
 def one(args: argparse.Namespace) -> bool:
     """Run one seed, and shrink what fails."""
-    result = run_plan(draw_plan(args.seed, nodes=args.nodes, steps=args.steps))
+    result = run_plan(plan_of(args.seed, args))
     print(told(result))
     if result.violation:
         print(report(result))
@@ -58,7 +69,7 @@ def sweep(args: argparse.Namespace) -> bool:
     slowest_s = 0.0
     for place in range(args.seeds):
         seed = args.first + place
-        result = run_plan(draw_plan(seed, nodes=args.nodes, steps=args.steps))
+        result = run_plan(plan_of(seed, args))
         answers += result.answers
         explained += len(result.explained)
         slowest_s = max(slowest_s, result.rest_s)

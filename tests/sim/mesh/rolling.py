@@ -8,7 +8,7 @@ from dataclasses import replace
 from random import Random
 from typing import Final, Literal
 
-from tests.sim.mesh.plan import FIRST_FAULT_S, Fault, Plan, draw_plan
+from tests.sim.mesh.plan import FIRST_FAULT_S, Fault, Plan
 from tests.sim.mesh.tongues import BEFORE, TODAY
 
 Direction = Literal["up", "down"]
@@ -18,13 +18,12 @@ DOWN_S: Final = 0.8
 """How long a restart takes at the least."""
 
 
-def rolling_plan(seed: int, direction: Direction) -> Plan:
-    """The plan of a seed, with every host restarted into the other version on the way.
+def rolling_plan(plan: Plan, direction: Direction) -> Plan:
+    """`plan`, with every host restarted into the other version on the way.
 
     Of some seeds only a part of the hosts goes over, so that the mesh stays mixed to the end.
     """
-    plan = draw_plan(seed)
-    rng = Random(f"{seed}/{direction}")
+    rng = Random(f"{plan.seed}/{direction}")
     first, then = (BEFORE, TODAY) if direction == "up" else (TODAY, BEFORE)
     hosts = rng.sample(plan.hosts, len(plan.hosts))
     if rng.random() < 0.3:

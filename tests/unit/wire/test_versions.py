@@ -47,6 +47,12 @@ def test_a_report_says_what_its_subject_speaks_or_that_nobody_knows() -> None:
     assert told == Versions(1, 9, Feature(2**50))
 
 
+def test_whom_a_report_says_to_be_of_version_1_takes_no_challenge() -> None:
+    assert OURS.takes(Challenge)
+    assert not FIRST.takes(Challenge)
+    assert FIRST.takes(Ping)
+
+
 def test_all_members_speak_what_each_of_them_speaks() -> None:
     assert common_of([OURS, LATER, OURS]) == Dialect(VERSION_MAX, ALL_FEATURES)
     assert common_of([OURS, Versions(1, 2, NO_FEATURES)]) == Dialect(2)

@@ -379,18 +379,3 @@ def test_the_view_is_what_members_shows():
     machine = knowing("b")
     assert [known.update() for known in machine.members()] == [told("a"), told("b")]
     assert machine.me == machine.members()[0]
-
-
-def test_a_node_alone_waits_for_its_seeds_before_it_is_a_majority():
-    machine = membership(seeds=[address_of("a"), address_of("b"), ELSEWHERE])
-    assert not machine.ownership.quorate
-    tell(machine, "b", told("b"))
-    assert machine.ownership.quorate
-
-
-def test_a_seed_that_leads_to_this_node_under_another_address_is_not_waited_for():
-    machine = membership(seeds=[ELSEWHERE])
-    assert not machine.ownership.quorate
-    machine.seed_met(ELSEWHERE)
-    (view,) = only(ViewChanged, machine.handle_timer(machine.next_deadline()))
-    assert view.quorate
