@@ -1,11 +1,13 @@
-"""Joining by a name, while the name does not resolve and once it does."""
+"""Joining by a name, while the name does not resolve and once it does; and by IPv6 addresses."""
 
 import socket
 
 import trio
 
 from meshlb.config.kinds import DnsSeed
-from tests.runtime.cluster.kit import FREE, Node, cluster, key_of, proposal, until
+from meshlb.model import Address
+from meshlb.wire.messages import Rank
+from tests.runtime.cluster.kit import FREE, Node, cluster, key_of, owners, proposal, until
 
 
 class Resolver(trio.abc.HostnameResolver):
@@ -58,4 +60,19 @@ async def test_a_node_whose_name_to_join_by_never_resolves_starts_alone_and_is_n
         pin = await alone.mesh.table.claim(proposal(key_of(1), "s1"))
         assert pin.backend == "s1", "clients are served"
         resolver.host = alone.address.host
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_cluster_on_ipv6_addresses_agrees() -> None:
+    loopback = Address("::1", 0)
+    async with trio.open_nursery() as nursery:
+        first = Node("a", bind=loopback)
+        await nursery.start(first.run)
+        second = Node("b", bind=loopback, join=[first.address])
+        await nursery.start(second.run)
+        await until(lambda: second.is_synced and first.sees_alive("a", "b"))
+        await until(lambda: all(owners(node) == 2 for node in (first, second)))
+        pins = [await node.mesh.table.claim(proposal(key_of(7), "s1")) for node in (first, second)]
+        assert [pin.rank for pin in pins] == [Rank.QUORATE] * 2
+        await until(lambda: first.mesh.counters.datagrams_received > 0)
         nursery.cancel_scope.cancel()
