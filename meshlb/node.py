@@ -9,6 +9,7 @@ The only place where proxy and cluster meet. Its life:
 """
 
 import gc
+import math
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -88,6 +89,7 @@ class Node:
             settings.node.name,
             cluster=ClusterOptions.of(cluster) if cluster is not None else None,
             store=store,
+            bulk=store,
             data_dir=data_dir,
             last_contact=store.last_contact(),
             on_override=self._apply,
@@ -98,8 +100,7 @@ class Node:
         else:
             cookie_secrets = (own_secret(data_dir),)
             key_secret = first_hash_key(cookie_secrets[0])
-        store.on_removed = self._mesh.removed
-        store.on_fading = self._mesh.fading
+        store.on_fading, store.on_provisional = self._mesh.fading, self._mesh.unsettled
         self._plane = DataPlane(
             settings,
             self._mesh.table,
@@ -161,14 +162,14 @@ class Node:
 
     async def _keep_store(self) -> None:
         """Remove what has expired, a little at a time; flush to the disk in a thread."""
-        synced_at = contact_at = trio.current_time()
+        synced_at, contact_at = trio.current_time(), -math.inf
         while True:
             await trio.sleep(SWEEP_EVERY_S)
             self._store.sweep(self._mesh.clock.now())
-            if trio.current_time() >= contact_at + CONTACT_EVERY_S:
+            is_due = trio.current_time() >= contact_at + CONTACT_EVERY_S
+            if is_due and self._mesh.is_quorate and self._mesh.readiness()[0]:
                 contact_at = trio.current_time()
-                if self._mesh.is_quorate and self._mesh.readiness()[0]:
-                    self._store.note_contact(self._mesh.clock.now())
+                self._store.note_contact(self._mesh.clock.now())
             if trio.current_time() >= synced_at + SYNC_EVERY_S:
                 try:
                     await trio.to_thread.run_sync(self._store.sync)

@@ -4,10 +4,9 @@ Owns what a node does about what `Membership` asks for, the links that should ex
 Pins are the business of `Turns`, operators' words of `Words`: this module only tells them who is
 there and hands them the words of peers.
 
-Nothing here waits or reads a clock of its own: `drive` calls it in a node, the simulator in
-virtual time. Must not know the proxy.
+Nothing here waits or reads a clock: `drive` calls it, or the simulator. Must not know the proxy.
 
-Spec: protocol/spec/membership.md; protocol/spec/replication.md, "Joining".
+Spec: protocol/spec/membership.md, replication.md.
 """
 
 import math
@@ -119,8 +118,8 @@ class Agent:
 
     def begin(self, links: Links, on_hurry: Callable[[], None]) -> None:
         """Take part from now on; `on_hurry`: `next_deadline` is earlier than when last asked."""
-        self._links = links
-        self._on_hurry = on_hurry
+        self._links, self._on_hurry = links, on_hurry
+        self._turns.on_pulled = self._consider
         if self._keys is not None:
             self._keys.begin(self._keys_changed)
 
@@ -347,6 +346,7 @@ class Agent:
                 _log.info("in sync", after_s=round(now - self._started_at, 3))
                 if self._keys is not None:
                     self._keys.serve()
+                self._turns.catching_up.synced()
                 self._perform(self._membership.set_synced(now))
             pull_from = verdict.pull_from
         else:

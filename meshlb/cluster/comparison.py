@@ -24,7 +24,8 @@ from itertools import islice
 from typing import Final
 
 from meshlb.cluster.counters import MeshCounters
-from meshlb.cluster.replication import Carrier, PinReader, Replication
+from meshlb.cluster.replication import Replication
+from meshlb.cluster.surroundings import Carrier, PinReader
 from meshlb.core.sticky.digest import (
     DigestedStore,
     before,
@@ -42,10 +43,10 @@ from meshlb.wire.messages import (
     BucketNumber,
     BucketPins,
     BucketsDiffering,
-    Hash64,
     KeyHash,
     PinRecord,
 )
+from meshlb.wire.runs import Hash64
 
 COMPARE_STALL_S: Final = 10.0
 """A comparison without a word of the peer for so long is given up."""
@@ -109,6 +110,11 @@ class Asker:
         self._on_done = on_done
         self._asked: Asked | None = None
         self._requests = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a comparison is under way."""
+        return self._asked is not None
 
     @property
     def has_work(self) -> bool:

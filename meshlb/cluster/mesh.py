@@ -35,10 +35,10 @@ from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.repair import Sync
 from meshlb.cluster.story import KeyStory, Stories
 from meshlb.cluster.streams import LinkStreams
+from meshlb.cluster.surroundings import BulkStore
 from meshlb.cluster.table import MemberTable
 from meshlb.cluster.turns import TableStore
 from meshlb.core.sticky.events import ViewChanged
-from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.standing import ClaimCounters
 from meshlb.core.swim.member import Member
@@ -87,6 +87,7 @@ class Mesh:
         *,
         cluster: ClusterOptions | None,
         store: TableStore,
+        bulk: BulkStore | None = None,
         data_dir: Path | None = None,
         last_contact: float | None = None,
         on_override: Callable[[BackendOverride], None] = lambda word: None,
@@ -98,6 +99,7 @@ class Mesh:
             name: this node's name.
             cluster: None for a node that stands alone.
             store: where this node's pins are; the caller closes it after `run`.
+            bulk: it once more, where its table can be read and replaced in bulk.
             data_dir: where the cluster's secrets and its operators' words are kept; None: in
                 memory only.
             last_contact: table time at which `store` was last with the majority; None: unknown.
@@ -111,7 +113,7 @@ class Mesh:
         self.name = name
         self.clock = TableClock()
         self.counters = MeshCounters()
-        self._store = store
+        self._store, self._bulk = store, bulk
         self._on_override = on_override
         label = NO_CLUSTER if cluster is None else cluster_label(cluster.name)
         self._overrides = Overrides(name, OverridesFile(data_dir, label))
@@ -137,22 +139,28 @@ class Mesh:
         """The cluster's secrets; None for a node that stands alone."""
         if cluster is not None:
             file = KeyringFile(data_dir, label)
-            self.keys = ClusterKeys(
-                name, cluster.secrets, file=file, wall_ms=_wall_ms, on_change=on_keys
-            )
-            self._wire(cluster, self.keys)
+            self._wire(cluster, self._make_keys(cluster, file, on_keys))
+
+    def _make_keys(
+        self, cluster: ClusterOptions, file: KeyringFile, on_keys: Callable[[], None]
+    ) -> ClusterKeys:
+        self.keys = ClusterKeys(
+            self.name, cluster.secrets, file=file, wall_ms=_wall_ms, on_change=on_keys
+        )
+        return self.keys
 
     def _make_pins(self, last_contact: float | None) -> PinAgent:
         pins = PinAgent(
             name=self.name,
             boot_id=self._boot_id,
             store=self._store,
+            bulk=self._bulk,
             clock=self.clock,
             streams=NoStreams() if self._options is None else self._streams,
             counters=self.counters,
         )
-        if last_contact is not None and self.clock.now() - last_contact > TOMBSTONE_GRACE_S:
-            pins.turns.came_back(last_contact)
+        if last_contact is not None:
+            pins.turns.catching_up.came_back(last_contact, self.clock.now())
         return pins
 
     def _wire(self, cluster: ClusterOptions, keys: ClusterKeys) -> None:
@@ -293,9 +301,9 @@ class Mesh:
         """The latest operator's word on a backend; None where there was none."""
         return self._overrides.on(pool, backend)
 
-    def removed(self, key: SessionKey, pin: Pin) -> None:
-        """The store has dropped a record."""
-        self._pins.turns.removed(key, pin)
+    def unsettled(self, key: SessionKey) -> None:
+        """There is a provisional pin of `key` in the store."""
+        self._pins.turns.unsettled(key)
 
     def fading(self, key: SessionKey, stone: Pin) -> bool:
         """A tombstone has little time left; True where it got more, because a member is away."""

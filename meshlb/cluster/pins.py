@@ -14,6 +14,7 @@ import trio
 
 from meshlb.cluster.clock import TableClock
 from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.surroundings import BulkStore
 from meshlb.cluster.turns import Streams, TableStore, Turns
 from meshlb.core.sticky.events import ClaimDone, ClaimStarted
 from meshlb.core.sticky.log import ReplicationLog
@@ -48,6 +49,7 @@ class PinAgent:
         name: NodeName,
         boot_id: BootId,
         store: TableStore,
+        bulk: BulkStore | None = None,
         clock: TableClock,
         streams: Streams,
         counters: MeshCounters,
@@ -56,6 +58,7 @@ class PinAgent:
             name=name,
             log=ReplicationLog(boot_id),
             store=store,
+            bulk=bulk,
             streams=streams,
             counters=counters,
             now=clock.now,

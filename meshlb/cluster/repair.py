@@ -16,7 +16,8 @@ from typing import Final
 
 from meshlb.cluster.comparison import SCAN_PINS, Asked, Asker, Server
 from meshlb.cluster.counters import MeshCounters
-from meshlb.cluster.replication import Carrier, PinReader, Replication
+from meshlb.cluster.replication import Replication
+from meshlb.cluster.surroundings import Carrier, PinReader
 from meshlb.core.sticky.digest import DigestedStore
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.vector import Vector
@@ -103,6 +104,8 @@ class Repair:
         self._alike: set[NodeName] = set()
         """Peers whose latest digest has proved that the tables are alike."""
         self._sync: dict[NodeName, Sync] = {}
+        self.on_compared: Callable[[NodeName], None] = lambda peer: None
+        """Told of each peer that this node has compared its table with, from end to end."""
         self._digest_at = math.inf
         self._compare_at = math.inf
         self._work_at = math.inf
@@ -174,6 +177,15 @@ class Repair:
 
     # When to compare ---------------------------------------------------------------------
 
+    @property
+    def is_asking(self) -> bool:
+        """A comparison that this node has begun is under way."""
+        return self._asker.is_busy
+
+    def compare(self, peer: NodeName, now: float) -> None:
+        """Begin a comparison with `peer`, instead of a pull."""
+        self._compare(peer, now)
+
     def _compare(self, peer: NodeName, now: float) -> None:
         if self._asker.begin(peer, self._claimed.get(peer), self._vector.of(peer), now):
             self._work_at = now
@@ -199,6 +211,7 @@ class Repair:
         if asked.claimed is not None:
             self._replication.filled(asked.peer, *asked.claimed)
             self._behind.discard(asked.peer)
+        self.on_compared(asked.peer)
 
     def _served_all(self, peer: NodeName, differing: int, now: float) -> None:
         self._unknown.discard(peer)

@@ -1,8 +1,9 @@
 """Keeps the replicas alike: this node's log to each peer, their logs and tables to this node.
 
-Owns, for each stream, where both logs continue; the pulls of whole tables in both directions;
-and the gaps, that is the peers of whose log entries are missing here. A mark of a peer with a
-gap is held back until a pull has filled it: the barrier trusts that all before the mark is here.
+Owns, for each stream, where both logs continue; the pulls of whole tables to this node, in
+whatever form they come; and the gaps, that is the peers of whose log entries are missing here.
+A mark of a peer with a gap is held back until a pull has filled it: the barrier trusts that all
+before the mark is here.
 
 All methods are synchronous and called within a turn of the agent, which commits the store before
 `flush` lets anything out. Must not know sockets, nor which pin wins.
@@ -12,62 +13,42 @@ Spec: protocol/spec/replication.md.
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
+import structlog
+
+from meshlb.cluster.copying import Receiver
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.gathering import Gathering
+from meshlb.cluster.surroundings import BulkStore, Carrier, PinReader
 from meshlb.core.sticky.intake import Intake
 from meshlb.core.sticky.log import ReplicationLog
-from meshlb.core.sticky.pin import Pin, record_from_pin
+from meshlb.core.sticky.pin import Pin
+from meshlb.core.sticky.stamps import StampClock
+from meshlb.errors import StoreError, WireError
 from meshlb.model import BootId, NodeName, SessionKey
-from meshlb.wire.limits import PINS_PER_MESSAGE_MAX
+from meshlb.wire.limits import PACKED_PIN_BYTES, PINS_PER_MESSAGE_MAX
 from meshlb.wire.messages import (
     Delta,
     DeltaAck,
-    Message,
     PullChunk,
     PullRequest,
     ViewMark,
 )
+from meshlb.wire.runs import TableRun
 
 PULL_STALL_S: Final = 5.0
 """A pull without a chunk for so long is given up, and tried with another peer."""
 
-PULLS_SERVED_MAX: Final = 64
-"""Peers that are sent the table at the same time; one more has to ask again."""
+NOBODY: Final = NodeName("")
+"""The peer of a pull that an earlier start has begun."""
 
-
-class PinReader(Protocol):
-    """Walks the table in the order of keys."""
-
-    def scan(self, after: SessionKey | None, limit: int) -> list[tuple[SessionKey, Pin]]:
-        """At most `limit` records with keys above `after`, in order; none at the end."""
-        ...
-
-
-class Carrier(Protocol):
-    """The streams, as replication sees them."""
-
-    def send(self, peer: NodeName, message: Message) -> None:
-        """Queue a message on the stream to `peer`; dropped where there is none."""
-        ...
-
-    def takes_more(self, peer: NodeName) -> bool:
-        """True where the stream to `peer` has room for what can wait."""
-        ...
-
-
-@dataclass(slots=True)
-class _Served:
-    """A peer that is being sent the table."""
-
-    request: int
-    after: SessionKey | None = None
+_log = structlog.get_logger("meshlb.cluster")
 
 
 @dataclass(slots=True)
 class _Pull:
-    """The table that this node is being sent."""
+    """The table that this node is being sent, or compares."""
 
     peer: NodeName
     request: int
@@ -77,15 +58,29 @@ class _Pull:
     heard_at: float
     upto: SessionKey | None = None
     """The last key of the chunks so far."""
+    copy: Receiver | None = None
+    """Set once a run has come."""
+    is_telling: bool = False
+    """This node's own table held something when it began: others may lack that."""
 
 
 class Replication:
     """One per node; all times are table time."""
 
     def __init__(
-        self, log: ReplicationLog, reader: PinReader, carrier: Carrier, counters: MeshCounters
+        self,
+        log: ReplicationLog,
+        reader: PinReader,
+        carrier: Carrier,
+        counters: MeshCounters,
+        *,
+        stamps: StampClock,
+        bulk: BulkStore | None = None,
     ) -> None:
+        """Wire; `bulk` is the table once more, where it can be copied in bulk."""
         self._log = log
+        self._stamps = stamps
+        self._bulk = bulk
         self._intake = Intake()
         self._reader = reader
         self._carrier = carrier
@@ -97,8 +92,7 @@ class Replication:
         self._flushed_seq = 0
         self._gaps: set[NodeName] = set()
         self._held_marks: dict[NodeName, ViewMark] = {}
-        self._served: dict[NodeName, _Served] = {}
-        self._pull: _Pull | None = None
+        self._pull: _Pull | None = self._left_over()
         self._pulls = 0
         self.pulled_from: set[NodeName] = set()
         """Peers whose whole table was pulled on the present stream."""
@@ -109,12 +103,24 @@ class Replication:
         before, and a member in sync does not, was deleted there and is not told but dropped."""
         self.on_stale: Callable[[SessionKey, Pin], None] = lambda key, pin: None
         """Told of each such record."""
+        self.on_replaced: Callable[[SessionKey, Pin], bool] = lambda key, pin: False
+        """Merges a record of a table that a copy has replaced; True where it wins."""
+        self._plain: set[NodeName] = set()
+        """Peers with whom a copy or a comparison came to nothing: they are asked for chunks."""
+
+    def _left_over(self) -> _Pull | None:
+        """A copy was in use when the node stopped, and not all was merged that it had replaced."""
+        if self._bulk is None or not self._bulk.has_replaced:
+            return None
+        copy = Receiver(self._bulk, merge=self._merge_replaced)
+        return _Pull(NOBODY, 0, False, frozenset(), 0.0, copy=copy, is_telling=True)
 
     # Streams -----------------------------------------------------------------------------
 
     def opened(self, peer: NodeName) -> None:
         """A new stream to `peer`: say where its log continues."""
         self.closed(peer)
+        self._plain.discard(peer)
         self._unplaced.add(peer)
         self._carrier.send(peer, self._intake.position(peer))
 
@@ -124,10 +130,9 @@ class Replication:
         self._log.close(peer)
         self._to_ack.pop(peer, None)
         self._held_marks.pop(peer, None)
-        self._served.pop(peer, None)
         self.pulled_from.discard(peer)
-        if self._pull is not None and self._pull.peer == peer:
-            self._pull = None
+        if self._pull is not None and self._pull.peer == peer and not self.is_replaying:
+            self._give_up()
 
     # What peers say ----------------------------------------------------------------------
 
@@ -146,6 +151,8 @@ class Replication:
         self._to_ack[peer] = None
         if not self._intake.advance(peer, delta):
             self._gaps.add(peer)
+            if self._pull is not None:  # what is missing now may be behind what was pulled
+                self._pull.fills -= {peer}
 
     def hold_back(self, peer: NodeName, mark: ViewMark) -> bool:
         """True where `mark` must wait for a gap to be filled; `released` gives it back."""
@@ -153,12 +160,6 @@ class Replication:
             return False
         self._held_marks[peer] = mark
         return True
-
-    def asked(self, peer: NodeName, request: PullRequest) -> None:
-        """`peer` wants the table; `flush` sends it as there is room."""
-        if peer in self._served or len(self._served) < PULLS_SERVED_MAX:
-            self._served[peer] = _Served(request.request)
-            self._counters.pulls_served += 1
 
     def chunk_merged(
         self, peer: NodeName, chunk: PullChunk, now: float
@@ -177,12 +178,14 @@ class Replication:
         self._tell_what_is_missing(chunk, after=pull.upto, upto=end, now=now)
         pull.upto = upto
         self._counters.pins_pulled += len(chunk.pins)
-        if not chunk.last:
-            return []
+        return self._pulled(pull) if chunk.last else []
+
+    def _pulled(self, pull: _Pull) -> list[tuple[NodeName, ViewMark]]:
+        """All that the peer held is here; the marks that waited for that."""
         self._pull = None
         if pull.from_synced:
             self.away_since_ms = None
-        self.pulled_from.add(peer)
+        self.pulled_from.add(pull.peer)
         self.has_pulled_synced |= pull.from_synced
         self._gaps -= pull.fills
         return [
@@ -190,6 +193,47 @@ class Replication:
             for name in sorted(pull.fills)
             if name in self._held_marks
         ]
+
+    def run_arrived(self, peer: NodeName, run: TableRun, now: float) -> None:
+        """A part of a copy; with the last one the copy is in use, and `replay` has work."""
+        pull = self._pull
+        if pull is None or pull.peer != peer or pull.request != run.request or self.is_replaying:
+            return
+        assert self._bulk is not None
+        pull.heard_at = now
+        self._stamps.observe(run.stamp_ms, now)
+        try:
+            if pull.copy is None:
+                pull.copy = Receiver(self._bulk, merge=self._merge_replaced)
+            pull.copy.take(run, now)
+        except (StoreError, WireError) as error:
+            _log.warning("a copy of the table came to nothing", peer=peer, reason=str(error))
+            self._plain.add(peer)
+            self._give_up()
+        else:
+            self._counters.pins_pulled += len(run.records) // PACKED_PIN_BYTES
+
+    @property
+    def is_replaying(self) -> bool:
+        """A copy is in use, and `replay` has work."""
+        pull = self._pull
+        return pull is not None and pull.copy is not None and pull.copy.is_replaying
+
+    def replay(self, now: float) -> list[tuple[NodeName, ViewMark]]:
+        """Merge some of what a copy has replaced; the marks that waited for the end of that."""
+        pull = self._pull
+        assert pull is not None
+        assert pull.copy is not None
+        pull.heard_at = now
+        return self._pulled(pull) if pull.copy.replay(now) else []
+
+    def _merge_replaced(self, key: SessionKey, pin: Pin, now: float) -> None:
+        assert self._pull is not None
+        is_lacking = self._reader.get(key) is None
+        if pin.expires_at <= now or (is_lacking and self._is_stale(pin)):
+            return
+        if self.on_replaced(key, pin) and self._pull.is_telling:
+            self._log.append(key, pin)
 
     def _tell_what_is_missing(
         self,
@@ -249,24 +293,59 @@ class Replication:
         """The peer that is sending its table."""
         return self._pull.peer if self._pull is not None else None
 
-    def pull(self, peer: NodeName, *, is_synced: bool, now: float) -> None:
+    def pull(self, peer: NodeName, *, is_synced: bool, now: float, may_copy: bool = False) -> None:
         """Ask `peer` for its table, unless a pull is under way.
 
         The table of a peer that is in sync fills all gaps known now: what others have told that
         peer since is in what they keep telling us. Another one's fills only its own.
+
+        With `may_copy` a copy of it may take the place of this node's table: nobody follows that
+        yet.
         """
         if self._pull is not None:
             return
+        pull = self._begin(peer, is_synced=is_synced, now=now)
+        pull.is_telling = bool(self._reader.scan(None, 1))
+        is_packed = may_copy and self._bulk is not None and peer not in self._plain
+        self._carrier.send(peer, PullRequest(pull.request, is_packed))
+
+    def may_compare(self, peer: NodeName) -> bool:
+        """False where a comparison with `peer` has come to nothing."""
+        return peer not in self._plain
+
+    def compare(self, peer: NodeName, *, is_synced: bool, now: float) -> None:
+        """A comparison with `peer` begins, and is as good as a pull; `compared` ends it."""
+        self._begin(peer, is_synced=is_synced, now=now)
+
+    def _begin(self, peer: NodeName, *, is_synced: bool, now: float) -> _Pull:
+        assert self._pull is None
         self._pulls += 1
         fills = self.gaps if is_synced else frozenset({peer})
         self._pull = _Pull(peer, self._pulls, is_synced, fills, now)
         self._counters.pulls_started += 1
-        self._carrier.send(peer, PullRequest(self._pulls))
+        return self._pull
+
+    def compared(self, peer: NodeName) -> list[tuple[NodeName, ViewMark]]:
+        """A comparison with `peer` is done; the marks that waited for that."""
+        pull = self._pull
+        return [] if pull is None or pull.peer != peer else self._pulled(pull)
+
+    def heard(self, peer: NodeName, now: float) -> None:
+        """A word of a comparison with `peer`."""
+        if self._pull is not None and self._pull.peer == peer:
+            self._pull.heard_at = now
 
     def give_up_stalled(self, now: float) -> None:
-        """End a pull whose peer sends no more chunks."""
-        if self._pull is not None and now - self._pull.heard_at > PULL_STALL_S:
-            self._pull = None
+        """End a pull whose peer sends nothing more."""
+        pull = self._pull
+        if pull is not None and now - pull.heard_at > PULL_STALL_S and not self.is_replaying:
+            self._plain.add(pull.peer)
+            self._give_up()
+
+    def _give_up(self) -> None:
+        pull, self._pull = self._pull, None
+        if pull is not None and pull.copy is not None:
+            pull.copy.abandon()
 
     def has_unread(self, peers: Iterable[NodeName]) -> bool:
         """True where one of `peers` has not acknowledged all of our log."""
@@ -310,23 +389,3 @@ class Replication:
     def next_deadline(self) -> float:
         """When to `flush` although nothing happens; infinity for never."""
         return self._gathering.next_deadline()
-
-    def serve_pulls(self, *, table_now: float) -> bool:
-        """Send one chunk to each peer that wants the table and has room.
-
-        Returns:
-            True where there is more to send at once.
-        """
-        has_more = False
-        for peer, served in list(self._served.items()):
-            if not self._carrier.takes_more(peer):
-                continue
-            page = self._reader.scan(served.after, PINS_PER_MESSAGE_MAX)
-            records = tuple(record_from_pin(key, pin, now=table_now) for key, pin in page)
-            self._carrier.send(peer, PullChunk(served.request, records, last=not page))
-            if page:
-                served.after = page[-1][0]
-                has_more = True
-            else:
-                del self._served[peer]
-        return has_more

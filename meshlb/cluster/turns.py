@@ -19,11 +19,14 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Final, Protocol, get_args
 
+from meshlb.cluster.catching_up import CatchingUp
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.heals import Heals
 from meshlb.cluster.history import History
 from meshlb.cluster.repair import Page, Repair, RepairWord
-from meshlb.cluster.replication import Carrier, PinReader, Replication
+from meshlb.cluster.replication import Replication
+from meshlb.cluster.serving import PullServer
+from meshlb.cluster.surroundings import BulkStore, Carrier, PinReader
 from meshlb.core.sticky.claims import ClaimMachine
 from meshlb.core.sticky.digest import DigestedStore
 from meshlb.core.sticky.events import (
@@ -39,8 +42,8 @@ from meshlb.core.sticky.events import (
     Stored,
 )
 from meshlb.core.sticky.log import ReplicationLog
-from meshlb.core.sticky.merge import prolonged, with_lifetime
-from meshlb.core.sticky.pin import MS_PER_S, Pin
+from meshlb.core.sticky.merge import prolonged, same_pin, with_lifetime
+from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.replica import PinStore
 from meshlb.model import BootId, NodeName, SessionKey
 from meshlb.wire.messages import (
@@ -60,6 +63,7 @@ from meshlb.wire.messages import (
     ReplicateAnswer,
     ViewMark,
 )
+from meshlb.wire.runs import TableRun
 
 LATE_S: Final = 0.02
 """A loop that wakes later than this was kept from reading what peers have said meanwhile."""
@@ -67,7 +71,7 @@ LATE_S: Final = 0.02
 GRACE_S_MAX: Final = 1.0
 """The longest time-outs are put off after that."""
 
-PinWord = PeerWord | DeltaAck | PullRequest | RepairWord
+PinWord = PeerWord | DeltaAck | PullRequest | TableRun | RepairWord
 """The messages about pins."""
 
 PIN_WORDS: Final[frozenset[type]] = frozenset(get_args(PinWord))
@@ -102,6 +106,9 @@ class Turns:
         repair: what mends the rest.
         heals: what moved when partitions ended, for people.
         history: what happened to each key, for people.
+        catching_up: how this node gets the tables of others.
+        serving: this node's table, for the peers that pull it.
+        buckets: the sums of the table; told by whoever drops records of it.
     """
 
     def __init__(
@@ -115,6 +122,7 @@ class Turns:
         now: Callable[[], float],
         on_work: Callable[[], None],
         on_done: Callable[[ClaimDone], None],
+        bulk: BulkStore | None = None,
     ) -> None:
         """Wire.
 
@@ -127,12 +135,17 @@ class Turns:
             now: reads table time, in seconds.
             on_work: called when a turn is due soon.
             on_done: told how a claim has ended, once that is committed.
+            bulk: `store` once more, where its table can be read and replaced in bulk.
         """
-        self._digested = DigestedStore(store)
+        self._digested = DigestedStore(store, None if bulk is None else bulk.buckets)
+        self.buckets = self._digested.buckets
         self.claims = ClaimMachine(name, self._digested)
         self.history = History()
-        self.replication = Replication(log, store, streams, counters)
+        stamps = self.claims.stamps
+        self.replication = Replication(log, store, streams, counters, stamps=stamps, bulk=bulk)
         self.replication.on_stale = self._drop_stale
+        self.replication.on_replaced = self._merge_replaced
+        self.serving = PullServer(store, streams, counters, stamps=stamps, bulk=bulk)
         self.repair = Repair(
             me=name,
             store=self._digested,
@@ -142,7 +155,11 @@ class Turns:
             counters=counters,
             on_counted=self._recall,
         )
+        self.repair.on_compared = self._compared
         self.heals = Heals()
+        self.on_pulled: Callable[[], None] = lambda: None
+        """Called when the table of a peer has been taken in otherwise than by a frame."""
+        self.catching_up = CatchingUp(store, self.buckets, self.replication, self.repair)
         self._name = name
         self._store = store
         self._streams = streams
@@ -168,9 +185,10 @@ class Turns:
         self._effects.append(Stored(key, pin))
         self._on_work()
 
-    def removed(self, key: SessionKey, pin: Pin) -> None:
-        """The store has dropped a record that was dead for long."""
-        self._digested.removed(key, pin)
+    def unsettled(self, key: SessionKey) -> None:
+        """There is a provisional pin of `key`, perhaps since an earlier start or in a copy."""
+        self.claims.unsettle(key, self._now())
+        self._on_work()
 
     def prolong(self, key: SessionKey, stone: Pin) -> bool:
         """A member is away that may hold what `stone` buries: keep it; False where it is too old.
@@ -196,6 +214,7 @@ class Turns:
         self._forget_words_to(peer)
         self.receive(PeerConnected(peer, boot_id))
         self.replication.opened(peer)
+        self.serving.closed(peer)
         self.repair.opened(peer, self._now())
 
     def closed(self, peer: NodeName) -> None:
@@ -203,6 +222,7 @@ class Turns:
         self._forget_words_to(peer)
         self.receive(PeerLost(peer))
         self.replication.closed(peer)
+        self.serving.closed(peer)
         self.repair.closed(peer)
 
     def _forget_words_to(self, peer: NodeName) -> None:
@@ -223,8 +243,8 @@ class Turns:
         return bool(self._effects) or self.replication.has_unread(self._streams.peers())
 
     def pull(self, peer: NodeName, *, is_synced: bool) -> None:
-        """Ask `peer` for its table, unless a pull is under way."""
-        self.replication.pull(peer, is_synced=is_synced, now=self._now())
+        """Get the table of `peer`, in whatever way suits, unless that is under way."""
+        self.catching_up.begin(peer, is_synced=is_synced, now=self._now())
         self._on_work()
 
     def hear(self, peer: NodeName, messages: Iterable[PinWord]) -> None:
@@ -245,16 +265,19 @@ class Turns:
             case DeltaAck():
                 self.replication.acked(peer, message)
             case PullRequest():
-                self.replication.asked(peer, message)
+                self.serving.asked(peer, message)
             case PullChunk():
                 self._merge(peer, message, now)
-                for name, mark in self.replication.chunk_merged(peer, message, now):
-                    self._receive(PeerMessage(name, mark), now)
+                self._release(self.replication.chunk_merged(peer, message, now), now)
+            case TableRun():
+                self.replication.run_arrived(peer, message, now)
             case BucketPins():
                 living = tuple(record for record in message.pins if record.expires_in_ms)
                 self._merge(peer, replace(message, pins=living), now)
+                self.replication.heard(peer, now)
                 self.repair.hear(peer, message, now)
             case Digest() | BucketHashes() | BucketsDiffering() | BucketKeys():
+                self.replication.heard(peer, now)
                 self.repair.hear(peer, message, now)
             case ViewMark() if self.replication.hold_back(peer, message):
                 """It comes back with the end of a pull."""
@@ -267,6 +290,19 @@ class Turns:
         self._receive(PeerMessage(peer, message), now)
         self.heals.after(known, get)
 
+    def _release(self, marks: Iterable[tuple[NodeName, ViewMark]], now: float) -> None:
+        for name, mark in marks:
+            self._receive(PeerMessage(name, mark), now)
+
+    def _compared(self, peer: NodeName) -> None:
+        self._release(self.replication.compared(peer), self._now())
+
+    def _merge_replaced(self, key: SessionKey, pin: Pin) -> bool:
+        """What the table before held, after a copy has taken its place; True where that wins."""
+        known = self._digested.get(key)
+        has_changed = self.claims.replica.merge(key, pin, self._now())
+        return has_changed and (known is None or not same_pin(known, pin))
+
     def _drop_stale(self, key: SessionKey, pin: Pin) -> None:
         """Nobody follows it from now on, and the sweep removes it."""
         self._digested.put(key, with_lifetime(pin, expires_at=0.0, ends_at=pin.ends_at))
@@ -277,10 +313,6 @@ class Turns:
             if pin.rank is Rank.PROVISIONAL and pin.backend:
                 self.claims.unsettle(key, self._now())
 
-    def came_back(self, away_since: float) -> None:
-        """This node was away since then, for longer than tombstones are kept."""
-        self.replication.away_since_ms = round(away_since * MS_PER_S)
-
     def _note(self, teller: NodeName, delta: Delta, now: float) -> None:
         for record in delta.pins:
             self.history.note(record.key, record, teller=teller, now=now)
@@ -289,6 +321,8 @@ class Turns:
 
     def next_deadline(self) -> float:
         """When a turn is due without anything happening, in table time; infinity for never."""
+        if self.replication.is_replaying:
+            return self._now()
         return min(
             self._claims_due(),
             self.replication.next_deadline(),
@@ -316,19 +350,24 @@ class Turns:
         if self._claims_due() <= now:
             self._effects += self.claims.handle_timer(now)
         self.replication.give_up_stalled(now)
+        was_replaying = self.replication.is_replaying
+        if was_replaying:
+            self._release(self.replication.replay(now), now)
         self._emit(now)
         while self._effects:
             self._emit(now)
         self.heals.handle_timer(now)
         if self.repair.next_deadline() <= now:
             self.repair.handle_timer(now)
-        if self.replication.serve_pulls(table_now=now):
+        if self.serving.serve(table_now=now) or self.replication.is_replaying:
             self._on_work()
         self._streams.flush()
         # Peers before clients: they should know the pin by the time that its client has an answer.
         done, self._done = self._done, []
         for claim in done:
             self._on_done(claim)
+        if was_replaying and not self.replication.is_replaying:
+            self.on_pulled()
 
     def _emit(self, now: float) -> None:
         """Commit, then let out; what that leads to is left for another round."""

@@ -3,7 +3,7 @@
 Owns the numbers and which of them are not yet on disk. Must not know LMDB, nor when a pin is live.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from meshlb.core.sticky.pin import Pin
@@ -44,10 +44,19 @@ class PinCounts:
         return {backend: count for backend, count in self._counts.items() if count}
 
     def change(self, pin: Pin, by: int) -> None:
-        """There are `by` more such pins."""
+        """There are `by` more such pins; a tombstone is none."""
+        if not pin.backend:
+            return
         backend = (pin.pool, pin.backend)
         self._counts[backend] = self._counts.get(backend, 0) + by
         self._changed.add(backend)
+
+    def add_numbered(self, counts: Mapping[tuple[int, int], int], names: Names) -> None:
+        """There are so many more, by the numbers of their pools and backends."""
+        for (pool, backend), count in counts.items():
+            name = (PoolName(names[pool]), BackendName(names[backend]))
+            self._counts[name] = self._counts.get(name, 0) + count
+            self._changed.add(name)
 
     @property
     def is_saved(self) -> bool:

@@ -28,7 +28,7 @@ MAP_BYTES_FIRST = 256 * 1024 * 1024
 MAP_BYTES_MAX = 64 * 1024 * 1024 * 1024
 
 _LOCK_NAME = "meshlb.lock"
-_TABLES_MAX = 8
+_TABLES_MAX = 8  # meta, names, and two sets of three
 
 T = TypeVar("T")
 
@@ -65,6 +65,7 @@ class Environment:
             self._temporary = tempfile.TemporaryDirectory(prefix="meshlb-")
             data_dir = Path(self._temporary.name)
         self.directory = data_dir
+        self._reader: Any = None
         self._lock = lock_directory(data_dir)
         try:
             if self._temporary is None:
@@ -76,12 +77,25 @@ class Environment:
             self.close()
             raise
 
+    def read(self) -> Any:
+        """A read transaction that sees every commit so far; of use until the next `write`."""
+        if self._reader is None:
+            self._reader = self.lmdb.begin()
+        return self._reader
+
+    def _end_reader(self) -> None:
+        """An open reader keeps the writer from using the pages of what it sees anew."""
+        if self._reader is not None:
+            self._reader.abort()
+            self._reader = None
+
     def write(self, action: Callable[[Any], T]) -> T:
         """Run `action` in one write transaction, again with a larger map if it is full.
 
         Raises:
             StoreError: when the disk is full or fails; nothing was written.
         """
+        self._end_reader()
         while True:
             try:
                 with self.lmdb.begin(write=True) as transaction:
@@ -119,6 +133,7 @@ class Environment:
             self._temporary.cleanup()
 
     def _close(self, environment: Any) -> None:
+        self._end_reader()
         is_flushed = self._temporary is None
         if is_flushed:
             try:

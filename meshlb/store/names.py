@@ -1,9 +1,10 @@
 """Numbers for the few names that millions of pins repeat: pools, backends, claimers.
 
-Owns the two-way map and which of its names are not yet on disk. Must not know LMDB or pins.
+Owns the two-way map and which of its names are not yet on disk. Must not know pins.
 """
 
 from collections.abc import Iterable
+from typing import Any, Self
 
 from meshlb.errors import StoreError
 
@@ -19,6 +20,15 @@ class Names:
         self._names = list(known)
         self._numbers = {name: number for number, name in enumerate(self._names)}
         self._saved = len(self._names)
+
+    @classmethod
+    def load(cls, stored: Iterable[tuple[bytes, bytes]]) -> Self:
+        """Read what `save` has written.
+
+        Raises:
+            UnicodeDecodeError: it is damaged.
+        """
+        return cls([name.decode() for _, name in stored])
 
     def __getitem__(self, number: int) -> str:
         """The name of a number; IndexError if there is none."""
@@ -42,9 +52,18 @@ class Names:
             self._numbers[name] = number
         return number
 
+    def since(self, number: int, limit: int) -> list[str]:
+        """At most `limit` names, with this number and those behind it."""
+        return self._names[number : number + limit]
+
     def unsaved(self) -> list[tuple[int, str]]:
         """The names that have to be written before any pin that uses them."""
         return [(number, self._names[number]) for number in range(self._saved, len(self._names))]
+
+    def save(self, transaction: Any, table: Any) -> None:
+        """Write those; call `saved` once that is committed."""
+        for number, name in self.unsaved():
+            transaction.put(number.to_bytes(2, "big"), name.encode(), db=table)
 
     def saved(self) -> None:
         """All names are on disk."""

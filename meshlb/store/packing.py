@@ -19,13 +19,17 @@ from meshlb.model import BackendName, KeySource, NodeName, PoolName
 from meshlb.store.names import NAMES_MAX, Names
 from meshlb.wire.messages import Rank
 
-FORMAT = 1
-"""Raised with every change that an older program could not read."""
+FORMAT = 2
+"""Raised with every change that an older program could not read.
+
+2: sums of the buckets are kept with the pins, and a table may have the name of its second copy.
+"""
 
 RETIRED = 0x80
 
 _VALUE = struct.Struct("<QQIHB")
-_END_BYTES = 6
+VALUE_BYTES = _VALUE.size
+END_BYTES = 6
 _NO_BACKEND = NAMES_MAX
 _FLAGS_AT = _VALUE.size - 1
 _SOURCE_MASK = 0x0F
@@ -45,6 +49,14 @@ _SOURCES = (
 _SOURCE_NUMBERS = {source: number for number, source in enumerate(_SOURCES)}
 _RANKS = tuple(Rank)
 
+FLAGS = frozenset(
+    source | rank << _RANK_SHIFT | retired
+    for source in range(len(_SOURCES))
+    for rank in range(len(_RANKS))
+    for retired in (0, RETIRED)
+)
+"""The last byte of every value that can be."""
+
 
 def pack(pin: Pin, names: Names) -> bytes:
     """The value of a pin; its names get numbers.
@@ -61,7 +73,7 @@ def pack(pin: Pin, names: Names) -> bytes:
     )
     if pin.ends_at == NEVER:
         return value
-    return value + round(pin.ends_at * MS_PER_S).to_bytes(_END_BYTES, "little")
+    return value + round(pin.ends_at * MS_PER_S).to_bytes(END_BYTES, "little")
 
 
 def unpack(value: bytes, names: Names) -> Pin:
@@ -89,7 +101,7 @@ def unpack(value: bytes, names: Names) -> Pin:
 
 def is_whole(value: bytes) -> bool:
     """False for a value of a length that `pack` never gives; `unpack` reads all others."""
-    return len(value) in (_VALUE.size, _VALUE.size + _END_BYTES)
+    return len(value) in (_VALUE.size, _VALUE.size + END_BYTES)
 
 
 def is_retired(value: bytes) -> bool:
@@ -102,6 +114,11 @@ def is_tombstone(value: bytes) -> bool:
     return value[20:22] == b"\xff\xff"
 
 
+def is_provisional(value: bytes) -> bool:
+    """True where the cluster has not agreed on the pin."""
+    return value[_FLAGS_AT] >> _RANK_SHIFT & _RANK_MASK == Rank.PROVISIONAL
+
+
 def expiry_ms(value: bytes) -> int:
     """The expiry, in milliseconds of table time."""
     return int.from_bytes(value[10:16], "little")
@@ -110,3 +127,15 @@ def expiry_ms(value: bytes) -> int:
 def retired(value: bytes) -> bytes:
     """The value, marked as retired."""
     return value[:_FLAGS_AT] + bytes((value[_FLAGS_AT] | RETIRED,)) + value[_VALUE.size :]
+
+
+def adds_nothing(value: bytes, to: bytes | None) -> bool:
+    """True where one value of a key is another one, or the same pin that ends no later."""
+    return value == to or (
+        to is not None
+        and value[:10] == to[:10]
+        and value[16:_FLAGS_AT] == to[16:_FLAGS_AT]
+        and (value[_FLAGS_AT] ^ to[_FLAGS_AT]) & ~RETIRED == 0
+        and value[VALUE_BYTES:] == to[VALUE_BYTES:]
+        and expiry_ms(value) <= expiry_ms(to)
+    )

@@ -1,7 +1,8 @@
 """The pins of this node in LMDB: warm after a restart, and shared with reading processes.
 
-Owns the tables, the writes that are not committed yet, and the counts of live pins. It keeps
-whatever record it is given: which of two pins stays is the business of `core.sticky`.
+Owns the writes that are not committed yet, and what belongs together in one commit: pins, counts
+of live pins, and the sums of the buckets. It keeps whatever record it is given: which of two pins
+stays is the business of `core.sticky`.
 
 Reads see every `put` at once. `commit` makes them durable against the death of the process (see
 `environment`) and is called once per batch of events, before anything about them leaves the node.
@@ -9,37 +10,37 @@ Reads see every `put` at once. `commit` makes them durable against the death of 
 When the disk is full the node goes on from memory: reads and writes still work, `degraded` says
 why, the log says so loudly, and `commit` tries again from time to time.
 
+A copy of a peer's table arrives beside the table in use (`incoming`) and takes its place. The table
+before is kept, over a restart too, until `settle` says that all of it was looked at (`replaced`).
+
 One thread only; `sync` may be called in another one.
 """
 
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from meshlb.core.sticky.lifetime import LINGER_S_MAX
-from meshlb.core.sticky.merge import TOMBSTONE_FADES_S
+from meshlb.core.sticky.digest import Buckets
 from meshlb.core.sticky.pin import MS_PER_S, Pin
-from meshlb.errors import StoreError, UnusableStoreError
+from meshlb.errors import StoreError
 from meshlb.model import SessionKey
-from meshlb.store.counts import BackendId, PinCounts
+from meshlb.store import tables
+from meshlb.store.bulk import Run, cut
+from meshlb.store.counts import BackendId
 from meshlb.store.environment import MAP_BYTES_FIRST, Environment
 from meshlb.store.hot import HotPins
+from meshlb.store.incoming import Incoming
 from meshlb.store.names import Names
-from meshlb.store.packing import (
-    FORMAT,
-    expiry_ms,
-    is_retired,
-    is_tombstone,
-    is_whole,
-    pack,
-    retired,
-    unpack,
-)
+from meshlb.store.packing import adds_nothing, is_retired, pack, unpack
+from meshlb.store.sweep import SWEEP_PINS_MAX, Swept, look_at
+from meshlb.store.tables import TableSet
 from meshlb.store.vetting import Owner, damaged
+from meshlb.wire.limits import RUN_PINS_MAX
 
 UNWRITTEN_PINS_MAX = 262_144
 """What a node holds in memory while it cannot write; beyond, the oldest are forgotten."""
@@ -47,13 +48,6 @@ UNWRITTEN_PINS_MAX = 262_144
 RETRY_S = 5.0
 """How often a store that cannot be written is tried again."""
 
-SWEEP_PINS_MAX = 2_000
-"""Records that one step of the sweep looks at: about a millisecond."""
-
-SWEEP_DEAD_MAX = 1_000
-"""Dead ones after which a step ends early: each costs some microseconds more."""
-
-_FORMAT_KEY = b"format"
 _CONTACT_KEY = b"contact"
 
 _log = structlog.get_logger(__name__)
@@ -65,8 +59,9 @@ class LmdbPins:
     Attributes:
         degraded: why pins are not being written; None while all is well.
         forgotten: pins dropped from memory because they could not be written.
-        on_removed: told of each record that was dropped.
-        on_fading: told of each tombstone that has little time left; True where it got more.
+        on_fading: told of a tombstone that has little time left; True where it got more.
+        on_provisional: told of a live pin that is not agreed on, whenever a sweep meets it.
+        names, buckets: the numbers of names; the sums of the table, told by whoever puts a record.
     """
 
     def __init__(
@@ -84,63 +79,49 @@ class LmdbPins:
         """
         self.degraded: str | None = None
         self.forgotten = 0
-        self.on_removed: Callable[[SessionKey, Pin], None] = lambda key, pin: None
         self.on_fading: Callable[[SessionKey, Pin], bool] = lambda key, pin: False
+        self.on_provisional: Callable[[SessionKey], None] = lambda key: None
+        self.buckets = Buckets()
         self._environment = Environment(data_dir, owner=owner, map_bytes=map_bytes)
         self._unwritten: dict[SessionKey, Pin] = {}
         self._hot = HotPins()
-        self._names = Names()
-        self._counts = PinCounts()
+        self.names = Names()
+        self._before: TableSet | None = None
+        self._is_settling = False
         self._retry_at = 0.0
         self._swept: bytes = b""
-        self._reader: Any = None
         self._is_open = True
         try:
             self._environment.write(self._open_tables)
         except StoreError:
-            self.close()
+            self._environment.close()
             raise
 
     def _open_tables(self, transaction: Any) -> None:
-        open_table = self._environment.lmdb.open_db
-        meta = self._meta = open_table(b"meta", txn=transaction)
-        stored_format = transaction.get(_FORMAT_KEY, db=meta)
-        if stored_format is None:
-            transaction.put(_FORMAT_KEY, b"%d" % FORMAT, db=meta)
-        elif stored_format != b"%d" % FORMAT:
-            raise UnusableStoreError(
-                f"the store in {self._environment.directory} has format {stored_format.decode()}"
-                f" and this program reads {FORMAT}: run the version that wrote it, or move data.mdb"
-                " and lock.mdb away"
-            )
-        self._pins = open_table(b"pins", txn=transaction)
-        self._names_table = open_table(b"names", txn=transaction)
-        self._counts_table = open_table(b"counts", txn=transaction)
+        environment = self._environment.lmdb
+        meta = self._meta = environment.open_db(b"meta", txn=transaction)
+        tables.check_format(transaction, meta, self._environment.directory)
+        self._tables, self._before = tables.open_used(environment, transaction, meta)
+        self._names_table = environment.open_db(b"names", txn=transaction)
         try:
-            names = [name.decode() for _, name in transaction.cursor(self._names_table)]
-            self._names = Names(names)
-            self._counts = PinCounts.load(transaction.cursor(self._counts_table), self._names)
-        except (UnicodeDecodeError, ValueError, IndexError) as error:
+            self.names = Names.load(transaction.cursor(self._names_table))
+            self.buckets.restart(self._tables.load(transaction, self.names))
+        except (ValueError, IndexError, struct.error) as error:
             raise damaged(self._environment.directory, "its names are unreadable") from error
 
     # Contact -----------------------------------------------------------------------------
 
     def last_contact(self) -> float | None:
         """Table time when this node was last known to be with the majority; None: never."""
-        value = self._current_reader().get(_CONTACT_KEY, db=self._meta)
+        value = self._environment.read().get(_CONTACT_KEY, db=self._meta)
         return None if value is None else int.from_bytes(value, "little") / MS_PER_S
 
     def note_contact(self, now: float) -> None:
         """This node is with the majority; never raises, see `degraded`."""
         value = round(now * MS_PER_S).to_bytes(8, "little")
         self.commit()
-
-        def note(transaction: Any) -> None:
-            self._put_all(transaction, [])
-            transaction.put(_CONTACT_KEY, value, db=self._meta)
-
         try:
-            self._write(note)
+            self._write(lambda transaction: transaction.put(_CONTACT_KEY, value, db=self._meta))
         except StoreError as error:
             self._degrade(str(error))
         else:
@@ -163,68 +144,49 @@ class LmdbPins:
     def _value(self, key: SessionKey) -> bytes | None:
         if self._hot.lacks(key):
             return None
-        value: bytes | None = self._current_reader().get(key, db=self._pins)
+        value: bytes | None = self._environment.read().get(key, db=self._tables.pins)
         if value is None:
             self._hot.note_absent(key)
         return value
 
-    def _current_reader(self) -> Any:
-        """A read transaction that sees every commit so far."""
-        if self._reader is None:
-            self._reader = self._environment.lmdb.begin()
-        return self._reader
-
-    def _end_reader(self) -> None:
-        """An open reader keeps the writer from using the pages of what it sees anew."""
-        if self._reader is not None:
-            self._reader.abort()
-            self._reader = None
-
     def _unpack(self, value: bytes) -> Pin | None:
         try:
-            return unpack(value, self._names)
+            return unpack(value, self.names)
         except (struct.error, IndexError):
             _log.error("a damaged pin was passed over", value=value.hex())
             return None
 
     def scan(self, after: SessionKey | None, limit: int) -> list[tuple[SessionKey, Pin]]:
-        """Up to `limit` records in the order of their keys, those behind `after`.
+        """Up to `limit` records behind `after`, in order; none at the end.
 
-        An empty list: there are no more. What changes meanwhile may or may not be seen, but a
-        record that was there before the first chunk and stays is in exactly one of them.
+        What is there all the time of a walk is met once, what changes meanwhile may be met.
         """
         start = b"" if after is None else after
-        stored = list(self._values_after(start, limit))
-        found: dict[SessionKey, Pin] = {}
-        for key, value in stored:
-            pin = self._unpack(value)
-            if pin is not None:
-                found[SessionKey(key)] = pin
+        stored = list(islice(self._stored_after(start), limit))
+        unpacked = ((SessionKey(key), self._unpack(value)) for key, value in stored)
+        found = {key: pin for key, pin in unpacked if pin is not None}
         is_last = len(stored) < limit
         for unwritten, pin in self._unwritten.items():
             if unwritten > start and (is_last or unwritten <= stored[-1][0]):
                 found[unwritten] = pin
         return sorted(found.items())[:limit]
 
-    def _values_after(self, start: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
-        cursor = self._current_reader().cursor(self._pins)
-        if not cursor.set_range(start):
-            return
-        for key, value in cursor.iternext():
-            if key == start:
-                continue
-            if limit <= 0:
-                return
-            limit -= 1
-            yield key, value
+    def _stored_after(self, start: bytes, table: Any = None) -> Iterator[tuple[bytes, bytes]]:
+        """What is on disk behind a key, in order."""
+        cursor = self._environment.read().cursor(table or self._tables.pins)
+        is_there = cursor.set_range(start)
+        if is_there and start and cursor.key() == start:
+            is_there = cursor.next()
+        stored: Iterator[tuple[bytes, bytes]] = cursor.iternext() if is_there else iter(())
+        return stored
 
     def __len__(self) -> int:
         """Live pins: no tombstones, nothing that the sweep has found expired."""
-        return len(self._counts)
+        return len(self._tables.counts)
 
     def counts(self) -> dict[BackendId, int]:
         """Live pins for each backend."""
-        return self._counts.all()
+        return self._tables.counts.all()
 
     @property
     def unwritten(self) -> int:
@@ -237,10 +199,9 @@ class LmdbPins:
         """Keep `pin` as the record of `key`; seen at once, durable after `commit`."""
         known = self._hot.get(key) or self._unwritten.get(key) or self._counted(key)
         if known is None or known.backend != pin.backend or known.pool != pin.pool:
-            if known is not None and known.backend:
-                self._counts.change(known, -1)
-            if pin.backend:
-                self._counts.change(pin, 1)
+            if known is not None:
+                self._tables.counts.change(known, -1)
+            self._tables.counts.change(pin, 1)
         self._unwritten[key] = pin
         self._hot.put(key, pin)
 
@@ -251,32 +212,43 @@ class LmdbPins:
 
     def commit(self) -> None:
         """Make every `put` so far durable; never raises, see `degraded`."""
-        if not self._unwritten and self._counts.is_saved:
+        if not self._unwritten and self._tables.counts.is_saved and not self._is_settling:
             return
         if self.degraded is not None and time.monotonic() < self._retry_at:
             self._bound_memory()
             return
         try:
-            values = sorted((key, pack(pin, self._names)) for key, pin in self._unwritten.items())
-            self._write(lambda transaction: self._put_all(transaction, values))
+            values = sorted((key, pack(pin, self.names)) for key, pin in self._unwritten.items())
+            self._write_pins(lambda transaction: self._put_all(transaction, values))
         except StoreError as error:
             self._degrade(str(error))
             return
         self._unwritten.clear()
         self._recover()
 
-    def _write(self, action: Any) -> None:
-        self._end_reader()
-        self._environment.write(action)
-        self._names.saved()
-        self._counts.saved()
+    def _write(self, action: Any) -> Any:
+        """Run a write transaction, with the names that have to be there first."""
+
+        def write(transaction: Any) -> Any:
+            result = action(transaction)
+            self.names.save(transaction, self._names_table)
+            return result
+
+        result = self._environment.write(write)
+        self.names.saved()
+        return result
+
+    def _write_pins(self, action: Any) -> None:
+        self._write(action)
+        self._tables.saved(self.buckets)
+        if self._is_settling:
+            self._before, self._is_settling = None, False
 
     def _put_all(self, transaction: Any, values: list[tuple[SessionKey, bytes]]) -> None:
-        for key, count in self._counts.unsaved(self._names):
-            transaction.put(key, count, db=self._counts_table)
-        for number, name in self._names.unsaved():
-            transaction.put(number.to_bytes(2, "big"), name.encode(), db=self._names_table)
-        transaction.cursor(self._pins).putmulti(values)
+        self._tables.save(transaction, self.names, self.buckets)
+        transaction.cursor(self._tables.pins).putmulti(values)
+        if self._is_settling and self._before is not None:
+            tables.settle(self._environment.lmdb, transaction, self._meta, self._before)
 
     def _degrade(self, reason: str) -> None:
         if self.degraded is None:
@@ -297,89 +269,116 @@ class LmdbPins:
         for key in list(self._unwritten)[: max(0, excess)]:
             pin = self._unwritten.pop(key)
             self._hot.drop(key)
-            if pin.backend:
-                self._counts.change(pin, -1)
+            self._tables.counts.change(pin, -1)
             self.forgotten += 1
-            self.on_removed(key, pin)
+            self.buckets.replace(key, pin, self.get(key))
+
+    # Copies ------------------------------------------------------------------------------
+
+    def cut_run(self, after: SessionKey | None) -> Run | None:
+        """The records behind a key; None where some of the table is in memory only."""
+        if self._unwritten:
+            return None
+        behind = self._stored_after(b"" if after is None else after)
+        stored = list(islice(behind, RUN_PINS_MAX))
+        return cut(stored, is_end=len(stored) < RUN_PINS_MAX)
+
+    def incoming(self) -> Incoming:
+        """Make room for a copy of a peer's table beside this one.
+
+        Raises:
+            StoreError: when the disk is full or fails.
+        """
+        assert self._before is None
+        environment, used, names = self._environment.lmdb, self._tables, self.names
+        return Incoming(environment, used=used, names=names, write=self._write, adopt=self._adopt)
+
+    def _adopt(self, copy: Incoming, sums: Sequence[int] | None) -> None:
+        """Use the copy in the place of this table, which `replaced` still reads until `settle`."""
+        self.commit()
+        if self._unwritten:
+            raise StoreError("what is in memory only cannot be replaced")
+
+        def use(transaction: Any) -> None:
+            tables.use(transaction, self._meta, copy.tables)
+            copy.tables.save(transaction, self.names, Buckets(sums))
+
+        self._write(use)
+        self.buckets.restart(sums)
+        self._before, self._tables = self._tables, copy.tables
+        self._tables.saved(self.buckets)
+        self._hot, self._swept = HotPins(), b""
+
+    @property
+    def has_replaced(self) -> bool:
+        """True from the use of a copy until `settle`."""
+        return self._before is not None
+
+    def replaced(
+        self, after: SessionKey | None, limit: int
+    ) -> tuple[list[tuple[SessionKey, Pin]], SessionKey | None]:
+        """Of the next `limit` replaced records those that may add to the copy; where to go on."""
+        assert self._before is not None
+        behind = self._stored_after(b"" if after is None else after, self._before.pins)
+        stored = list(islice(behind, limit))
+        unpacked = [
+            (SessionKey(key), self._unpack(value))
+            for key, value in stored
+            if not adds_nothing(value, self._value(SessionKey(key)))
+        ]
+        found = [(key, pin) for key, pin in unpacked if pin is not None]
+        return found, SessionKey(stored[-1][0]) if len(stored) == limit else None
+
+    def settle(self) -> None:
+        """The table that was replaced is of no more use."""
+        self._is_settling = self._before is not None
+        self.commit()
 
     # Sweeping ----------------------------------------------------------------------------
 
     def sweep(self, now: float, limit: int = SWEEP_PINS_MAX) -> int:
-        """Look at the next `limit` records, and remove what has been dead for long enough.
-
-        An expired pin is no longer counted, and removed once it lingers no more; a tombstone is
-        removed when its grace is over. Returns how many were removed or retired.
-        """
+        """Look at the next `limit` records; how many of them were removed or retired."""
         self.commit()
         if self.degraded is not None:
             return 0
-        now_ms = round(now * MS_PER_S)
-        gone_ms = round((now - LINGER_S_MAX) * MS_PER_S)
-        removed: dict[SessionKey, bytes] = {}
-        retiring: list[tuple[SessionKey, bytes]] = []
-        uncounted: list[Pin] = []
-        values = list(self._values_after(self._swept, limit))
-        looked_at = self._swept
-        self._swept = values[-1][0] if len(values) == limit else b""
-        for key, value in values:
-            if len(removed) + len(retiring) >= SWEEP_DEAD_MAX:
-                self._swept = looked_at
-                break
-            looked_at = key
-            if not is_whole(value):
-                removed[SessionKey(key)] = value
-                continue
-            expired_ms = expiry_ms(value)
-            if is_tombstone(value):
-                if self._is_over(SessionKey(key), expired_ms, now_ms):
-                    removed[SessionKey(key)] = value
-                continue
-            if expired_ms > now_ms:
-                continue
-            if not is_retired(value) and (pin := self._unpack(value)) is not None:
-                uncounted.append(pin)
-            if expired_ms <= gone_ms:
-                removed[SessionKey(key)] = value
-            elif not is_retired(value):
-                retiring.append((SessionKey(key), retired(value)))
-        if removed or retiring:
-            self._bury(removed, retiring, uncounted)
-        return len(removed) + len(retiring)
+        stored = list(islice(self._stored_after(self._swept), limit))
+        dead = look_at(stored, prolongs=self._prolongs, now=now)
+        went_upto = stored[-1][0] if len(stored) == limit else b""
+        self._swept = went_upto if dead.stopped_after is None else dead.stopped_after
+        for key in dead.provisional:
+            self.on_provisional(key)
+        self.commit()  # sums and pins belong together, also those of what was prolonged
+        if dead and self.degraded is None:
+            self._bury(dead)
+        return len(dead)
 
-    def _is_over(self, key: SessionKey, expired_ms: int, now_ms: int) -> bool:
-        """Whether a tombstone is no longer needed; one that fades is prolonged if it may be."""
-        if expired_ms > now_ms + round(TOMBSTONE_FADES_S * MS_PER_S):
-            return False
+    def _prolongs(self, key: SessionKey) -> bool:
         stone = self.get(key)
-        if stone is not None and stone.is_tombstone and self.on_fading(key, stone):
-            return False
-        return expired_ms <= now_ms
+        return stone is not None and stone.is_tombstone and self.on_fading(key, stone)
 
-    def _bury(
-        self,
-        removed: dict[SessionKey, bytes],
-        retiring: list[tuple[SessionKey, bytes]],
-        uncounted: list[Pin],
-    ) -> None:
+    def _bury(self, dead: Swept) -> None:
         def bury(transaction: Any) -> None:
-            self._put_all(transaction, retiring)
-            for key in removed:
-                transaction.delete(key, db=self._pins)
+            self._put_all(transaction, dead.retiring)
+            for key in dead.removed:
+                transaction.delete(key, db=self._tables.pins)
 
+        gone = [(key, self._unpack(value)) for key, value in dead.removed.items()]
+        uncounted = [pin for value in dead.uncounted if (pin := self._unpack(value)) is not None]
         for pin in uncounted:
-            self._counts.change(pin, -1)
+            self._tables.counts.change(pin, -1)
+        for key, pin in gone:
+            self.buckets.replace(key, pin, None)
         try:
-            self._write(bury)
+            self._write_pins(bury)
         except StoreError as error:
             for pin in uncounted:
-                self._counts.change(pin, 1)
+                self._tables.counts.change(pin, 1)
+            for key, pin in gone:
+                self.buckets.replace(key, None, pin)
             self._degrade(str(error))
             return
-        for key in (*removed, *(key for key, _ in retiring)):
+        for key in (*dead.removed, *(key for key, _ in dead.retiring)):
             self._hot.drop(key)
-        for key, value in removed.items():
-            if (gone := self._unpack(value)) is not None:
-                self.on_removed(key, gone)
 
     # The end -----------------------------------------------------------------------------
 
@@ -395,6 +394,5 @@ class LmdbPins:
         """Commit and close; closing twice does no harm."""
         if self._is_open:
             self.commit()
-            self._end_reader()
             self._environment.close()
             self._is_open = False

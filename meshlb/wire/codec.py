@@ -23,10 +23,10 @@ import msgpack
 from meshlb.errors import WireError
 from meshlb.wire.limits import (
     ARRAY_ITEMS_MAX,
+    BIN_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     MESSAGES_PER_FRAME_MAX,
     NAME_BYTES_MAX,
-    PAYLOAD_BYTES_MAX,
 )
 from meshlb.wire.messages import TYPE_IDS, Message
 from meshlb.wire.reading import decoder, fields_decoder
@@ -95,7 +95,7 @@ def _unpack(encoded: bytes) -> Any:
             use_list=False,
             max_array_len=ARRAY_ITEMS_MAX,
             max_str_len=NAME_BYTES_MAX,
-            max_bin_len=PAYLOAD_BYTES_MAX,
+            max_bin_len=BIN_BYTES_MAX,
             max_map_len=0,
             max_ext_len=0,
         )

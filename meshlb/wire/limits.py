@@ -48,11 +48,24 @@ POSITIONS_PER_MESSAGE_MAX = 512
 KEYS_PER_MESSAGE_MAX = 512
 """Keys of one BucketKeys or BucketPins."""
 
+PACKED_PIN_BYTES = 39
+"""One record of a TableRun."""
+
+PACKED_END_BYTES = 8
+"""Where one of them ends whatever its use."""
+
+RUN_PINS_MAX = 2_048
+RUN_NAMES_MAX = 512
+"""Of one TableRun: with all that belongs to it, it takes 170 kB at most."""
+
 PAYLOAD_BYTES_MAX = 16 * 1024
 """What a broadcast carries."""
 
 VALUES_PER_FIELD_MAX = 8
 """Items of a field that holds several of anything else."""
+
+BIN_BYTES_MAX = max(PAYLOAD_BYTES_MAX, RUN_PINS_MAX * PACKED_PIN_BYTES)
+"""What the msgpack reader allows any byte string to announce."""
 
 ARRAY_ITEMS_MAX = max(
     MESSAGES_PER_FRAME_MAX, MEMBERS_PER_MESSAGE_MAX, PINS_PER_MESSAGE_MAX, BUCKETS

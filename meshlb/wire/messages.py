@@ -24,6 +24,7 @@ from meshlb.model import (
 from meshlb.wire.broadcast_words import Broadcast, BroadcastAck
 from meshlb.wire.challenge import Challenge, ChallengeAnswer
 from meshlb.wire.key_words import KeyringState
+from meshlb.wire.runs import Hash64, TableRun
 
 
 @value
@@ -108,7 +109,7 @@ class PinRecord:
     claimer: NodeName
     """The node whose client asked for the pin."""
     expires_in_ms: int
-    """What remains of the pin's idle lifetime when the message is sent."""
+    """What remains of its idle lifetime when the message is sent."""
     ends_in_ms: int
     """What remains of its absolute lifetime (`max_age`), at least 1; 0 where it has none."""
 
@@ -178,8 +179,7 @@ class ReplicateAnswer:
 class Delta:
     """What the sender's replication log holds after `after_seq`, up to and including `upto_seq`.
 
-    Entries that a later one supersedes are left out, so there may be fewer pins than numbers.
-    A receiver that has not merged everything up to `after_seq` has a gap, and pulls.
+    What a later entry supersedes is left out. Who has not merged all up to `after_seq` pulls.
     """
 
     boot_id: BootId
@@ -202,9 +202,10 @@ class DeltaAck:
 
 @value
 class PullRequest:
-    """Asks for the whole table; answered by PullChunks."""
+    """Asks for the whole table, in PullChunks; with `packed`, in TableRuns if it may be."""
 
     request: int
+    packed: bool = False
 
 
 @value
@@ -225,9 +226,6 @@ class ViewMark:
 
 BucketNumber = NewType("BucketNumber", int)
 """The first 12 bits of the keys of one bucket, 0 to 4,095."""
-
-Hash64 = NewType("Hash64", int)
-"""Of one record, or the XOR of those of many; see protocol/spec/repair.md."""
 
 
 @value
@@ -334,6 +332,7 @@ TYPE_IDS: dict[int, type] = {
     24: ViewMark,
     25: BackendOverride,
     26: KeyringState,
+    27: TableRun,
     32: Digest,
     33: BucketHashes,
     34: BucketsDiffering,
@@ -361,6 +360,7 @@ Message = (
     | DeltaAck
     | PullRequest
     | PullChunk
+    | TableRun
     | ViewMark
     | BackendOverride
     | KeyringState

@@ -43,18 +43,23 @@ from meshlb.wire.limits import (
     KEYS_PER_MESSAGE_MAX,
     MEMBERS_PER_MESSAGE_MAX,
     NAME_BYTES_MAX,
+    PACKED_END_BYTES,
+    PACKED_PIN_BYTES,
+    PAYLOAD_BYTES_MAX,
     PINS_PER_MESSAGE_MAX,
     POSITIONS_PER_MESSAGE_MAX,
+    RUN_NAMES_MAX,
+    RUN_PINS_MAX,
     VALUES_PER_FIELD_MAX,
 )
 from meshlb.wire.messages import (
     BucketNumber,
-    Hash64,
     KeyHash,
     MemberUpdate,
     PinRecord,
     Position,
 )
+from meshlb.wire.runs import Hash64, PackedEnds, PackedPins, RunName
 
 Decoder = Callable[[Any], Any]
 """Turns what msgpack read into a value, or raises `WireError`."""
@@ -71,17 +76,19 @@ _COUNT_MAX: dict[object, int] = {
     Hash64: BUCKETS,
     KeyHash: KEYS_PER_MESSAGE_MAX,
     SessionKey: KEYS_PER_MESSAGE_MAX,
+    RunName: RUN_NAMES_MAX,
 }
 _PORT_MAX = 65_535
 _NODE_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{NAME_BYTES_MAX}}}").fullmatch
 
 
 @lru_cache(NAMES_REMEMBERED_MAX)
-def _is_node_name(text: str) -> bool:
+def is_node_name(text: str) -> bool:
+    """Whether a node may have this name."""
     return _NODE_NAME(text) is not None
 
 
-# msgpack has checked the length of texts and payloads, and knows no integer above 2**64 - 1.
+# msgpack has checked the length of texts, and knows no integer above 2**64 - 1.
 _UNSIGNED = "type({0}) is int and {0} >= 0"
 _TEXT = "type({0}) is str"
 _FILLED_TEXT = "type({0}) is str and {0} != ''"
@@ -91,13 +98,21 @@ def _exactly(size_bytes: int) -> str:
     return f"type({{0}}) is bytes and len({{0}}) == {size_bytes}"
 
 
+def _at_most(count_max: int, size_bytes: int = 1) -> str:
+    is_short = f"len({{0}}) <= {count_max * size_bytes}"
+    return f"type({{0}}) is bytes and len({{0}}) % {size_bytes} == 0 and {is_short}"
+
+
 _SCALARS: dict[Any, str] = {
     int: _UNSIGNED,
     bool: "type({0}) is bool",
     BootId: _UNSIGNED,
     Hash64: _UNSIGNED,
     Topic: _FILLED_TEXT,
-    Payload: "type({0}) is bytes",
+    Payload: _at_most(PAYLOAD_BYTES_MAX),
+    RunName: _FILLED_TEXT,
+    PackedPins: _at_most(RUN_PINS_MAX, PACKED_PIN_BYTES),
+    PackedEnds: _at_most(RUN_PINS_MAX, PACKED_END_BYTES),
     BucketNumber: f"type({{0}}) is int and 0 <= {{0}} < {BUCKETS}",
     NodeName: "type({0}) is str and is_node_name({0})",
     PoolName: _FILLED_TEXT,
@@ -146,7 +161,7 @@ def _compile(cls: type[Any], hints: list[Any], skipped: int, otherwise: Decoder)
     names: dict[str, Any] = {
         "cls": cls,
         "otherwise": otherwise,
-        "is_node_name": _is_node_name,
+        "is_node_name": is_node_name,
         "WireError": WireError,
     }
     variables = [f"value{place}" for place in range(len(hints))]
@@ -198,7 +213,7 @@ def decoder(hint: Any) -> Decoder:
 
 def _scalar_decoder(hint: Any) -> Decoder:
     test = _SCALARS[hint].format("value")
-    is_good: Callable[[Any], bool] = eval(f"lambda value: {test}", {"is_node_name": _is_node_name})
+    is_good: Callable[[Any], bool] = eval(f"lambda value: {test}", {"is_node_name": is_node_name})
 
     def decode_scalar(value: Any) -> Any:
         if not is_good(value):

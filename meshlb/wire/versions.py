@@ -16,6 +16,7 @@ from typing import Final
 from meshlb.wire.broadcast_words import Broadcast, BroadcastAck
 from meshlb.wire.challenge import Challenge, ChallengeAnswer
 from meshlb.wire.messages import TYPE_IDS, MemberUpdate
+from meshlb.wire.runs import TableRun
 
 VERSION_MIN: Final = 1
 VERSION_MAX: Final = 2
@@ -26,9 +27,11 @@ class Feature(enum.IntFlag):
 
     BROADCAST = 1
     """What is told to all members is acknowledged by each."""
+    COPIES = 2
+    """Whole tables travel in packed records."""
 
 
-ALL_FEATURES: Final = Feature.BROADCAST
+ALL_FEATURES: Final = Feature.BROADCAST | Feature.COPIES
 NO_FEATURES: Final = Feature(0)
 
 SINCE: Final[dict[type, int]] = {Challenge: 2, ChallengeAnswer: 2}
@@ -37,6 +40,7 @@ SINCE: Final[dict[type, int]] = {Challenge: 2, ChallengeAnswer: 2}
 FEATURE_OF: Final[dict[type, Feature]] = {
     Broadcast: Feature.BROADCAST,
     BroadcastAck: Feature.BROADCAST,
+    TableRun: Feature.COPIES,
 }
 """The feature that a message is a part of."""
 

@@ -29,6 +29,7 @@ _ITEMS_MAX = {
     "session-key": "keys_per_message_max",
     "bucket": "buckets",
     "uint": "buckets",
+    "name": "run_names_max",
     "KeyWord": "key_words_max",
 }
 """What an array of each type may hold; of any other, `values_per_field_max`."""
@@ -149,9 +150,20 @@ def _bucket(value: Any) -> int:
 
 
 def _payload(value: Any) -> str:
-    if not isinstance(value, bytes):
-        raise Malformed("expected bytes")
+    if not isinstance(value, bytes) or len(value) > LIMITS["payload_bytes_max"]:
+        raise Malformed("expected bytes, and not so many")
     return value.hex()
+
+
+def _packed(size: int) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, bytes) or len(value) % size:
+            raise Malformed(f"expected a multiple of {size} bytes")
+        if len(value) > LIMITS["run_pins_max"] * size:
+            raise Malformed("too many at once")
+        return value.hex()
+
+    return read
 
 
 def _address(value: Any) -> list[Any]:
@@ -175,5 +187,7 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "name-or-empty": _name_or_empty,
     "bucket": _bucket,
     "payload": _payload,
+    "packed-pins": _packed(LIMITS["packed_pin_bytes"]),
+    "packed-ends": _packed(LIMITS["packed_end_bytes"]),
     "address": _address,
 }

@@ -33,7 +33,9 @@ class _Reader:
             for name in ("messages_per_frame_max", "members_per_message_max", "buckets")
         )
         self._text_bytes_max = limits["name_bytes_max"]
-        self._binary_bytes_max = limits["payload_bytes_max"]
+        self._binary_bytes_max = max(
+            limits["payload_bytes_max"], limits["run_pins_max"] * limits["packed_pin_bytes"]
+        )
 
     def take(self, size: int) -> bytes:
         end = self._at + size

@@ -70,6 +70,11 @@ class Member:
         self.turns.stored(key, pin)
         return key
 
+    def drop_one(self) -> None:
+        """As the sweep drops what was dead for long."""
+        key, pin = self.store.popitem()
+        self.turns.buckets.replace(key, pin, None)
+
     def sync(self, peer: str) -> Sync | None:
         return self.turns.repair.sync().get(NodeName(peer))
 

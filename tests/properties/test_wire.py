@@ -27,13 +27,13 @@ from meshlb.wire.limits import BUCKETS, NAME_BYTES_MAX
 from meshlb.wire.messages import (
     TYPE_IDS,
     BucketNumber,
-    Hash64,
     KeyHash,
     MemberUpdate,
     Message,
     PinRecord,
     Position,
 )
+from meshlb.wire.runs import Hash64, PackedEnds, PackedPins, RunName
 from meshlb.wire.seal import (
     CLUSTER_LABEL_BYTES,
     DatagramError,
@@ -53,6 +53,9 @@ scalars: dict[object, st.SearchStrategy[object]] = {
     Hash64: numbers,
     Topic: texts.filter(bool),
     Payload: st.binary(max_size=300).map(Payload),
+    RunName: texts.filter(bool),
+    PackedPins: st.binary(min_size=39, max_size=39).map(lambda packed: 3 * packed),
+    PackedEnds: st.binary(min_size=8, max_size=8),
     BucketNumber: st.integers(0, BUCKETS - 1),
     int | None: st.none() | numbers,
     NodeName: node_names,
@@ -80,7 +83,7 @@ for _item in (InstalledKey, KeyWord, KeyId):
     scalars[tuple[_item, ...]] = st.lists(scalars[_item], max_size=3).map(tuple)
 for _record in (Position, KeyHash):
     scalars[_record] = records(_record)
-for _item in (Position, KeyHash, Hash64, BucketNumber, SessionKey):
+for _item in (Position, KeyHash, Hash64, BucketNumber, SessionKey, RunName):
     scalars[tuple[_item, ...]] = st.lists(scalars[_item], max_size=3).map(tuple)
 scalars[PinRecord | None] = st.none() | scalars[PinRecord]
 scalars[tuple[MemberUpdate, ...]] = st.lists(scalars[MemberUpdate], max_size=3).map(tuple)

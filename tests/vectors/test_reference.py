@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from meshlb.errors import WireError
 from meshlb.wire import codec
-from protocol.reference import handshake, repair, sealing
+from protocol.reference import copies, handshake, repair, sealing
 from protocol.reference.messages import SCHEMA, decode
 from protocol.reference.primitives import BASE_POINT, x25519
 from protocol.reference.unpack import Malformed
@@ -242,3 +242,21 @@ def test_a_malformed_handshake_is_refused_without_an_answer(vector: dict[str, An
 def test_a_record_has_the_hash_and_the_bucket_of_the_vector(record: dict[str, Any]) -> None:
     assert repair.record_hash(record).hex() == record["hash"]
     assert repair.bucket(bytes.fromhex(record["key"])) == record["bucket"]
+
+
+# Copies ------------------------------------------------------------------------------------
+
+COPIES = load("copies")
+
+
+@pytest.mark.parametrize("vector", named(COPIES["runs"]))
+def test_the_records_of_a_run_are_those_of_the_vector(vector: dict[str, Any]) -> None:
+    (run,) = decode(bytes.fromhex(vector["hex"]))
+    assert copies.records(run, []) == vector["records"]
+
+
+@pytest.mark.parametrize("vector", named(COPIES["malformed"]))
+def test_a_malformed_run_is_refused(vector: dict[str, Any]) -> None:
+    (run,) = decode(bytes.fromhex(vector["hex"]))
+    with pytest.raises(Malformed):
+        copies.records(run, [])

@@ -31,7 +31,6 @@ from meshlb.wire.messages import (
     STREAM_MESSAGES,
     TYPE_IDS,
     BucketNumber,
-    Hash64,
     KeyHash,
     MemberUpdate,
     PinRecord,
@@ -39,6 +38,7 @@ from meshlb.wire.messages import (
     Rank,
     Verdict,
 )
+from meshlb.wire.runs import Hash64, PackedEnds, PackedPins, RunName
 
 SCHEMA = tomllib.loads(
     (Path(__file__).parents[2] / "protocol" / "messages.toml").read_text(encoding="utf-8")
@@ -55,6 +55,9 @@ WIRE_TYPES: dict[object, str] = {
     Hash64: "uint",
     Topic: "name",
     Payload: "payload",
+    RunName: "name",
+    PackedPins: "packed-pins",
+    PackedEnds: "packed-ends",
     BucketNumber: "bucket",
     NodeName: "node-name",
     PoolName: "name",

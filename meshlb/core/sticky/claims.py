@@ -60,11 +60,12 @@ class ClaimMachine:
     Attributes:
         replica: this node's table; look-ups, plants, touches and unpins go there directly.
         counters: what has happened, for the metrics.
+        stamps: the clock that orders pins.
     """
 
     def __init__(self, name: NodeName, store: PinStore) -> None:
         """`name`: this node; `store`: where its pins are, perhaps some already."""
-        stamps = StampClock()
+        self.stamps = stamps = StampClock()
         self.counters = ClaimCounters()
         self._standing = standing = Standing(name, Barrier(name))
         self.replica = replica = Replica(store, standing, stamps, self.counters)

@@ -15,6 +15,7 @@ Spec: protocol/spec/repair.md.
 
 import functools
 import hashlib
+import operator
 import struct
 from array import array
 from collections.abc import Iterable
@@ -24,7 +25,8 @@ from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.replica import PinStore
 from meshlb.model import SESSION_KEY_BYTES, SessionKey
 from meshlb.wire.limits import BUCKETS
-from meshlb.wire.messages import BucketNumber, Hash64
+from meshlb.wire.messages import BucketNumber
+from meshlb.wire.runs import Hash64
 
 HASH_BYTES = 8
 BUCKET_BITS = 12
@@ -83,16 +85,28 @@ def live_hash(records: Iterable[tuple[SessionKey, Pin]], now: float) -> Hash64:
 
 
 class Buckets:
-    """The sums over a table. Until `is_whole`, they cover the keys up to the last `count`ed."""
+    """The sums over a table. Until `is_whole`, they cover the keys up to the last `count`ed.
 
-    __slots__ = ("_covered", "_sums", "_total", "is_whole")
+    Attributes:
+        is_whole: they are those of the whole table.
+        changed: the buckets whose sums were changed, for whoever keeps them; he clears it.
+    """
 
-    def __init__(self) -> None:
-        """Of no key at all."""
-        self.is_whole = False
-        self._sums = array("Q", bytes(HASH_BYTES * BUCKETS))
-        self._total = 0
+    __slots__ = ("_covered", "_sums", "_total", "changed", "is_whole")
+
+    def __init__(self, sums: Iterable[int] | None = None) -> None:
+        """`sums`: of a table with records; None: of no key at all, to be counted."""
+        self.changed: set[int] = set()
+        self.restart(sums)
+
+    def restart(self, sums: Iterable[int] | None) -> None:
+        """Another table takes the place of this one."""
+        self.is_whole = sums is not None
+        self._sums = array("Q", bytes(HASH_BYTES * BUCKETS) if sums is None else sums)
+        assert len(self._sums) == BUCKETS
+        self._total = functools.reduce(operator.xor, self._sums, 0)
         self._covered: SessionKey | None = None
+        self.changed.clear()
 
     @property
     def total(self) -> Hash64:
@@ -107,6 +121,14 @@ class Buckets:
     def sums(self) -> tuple[Hash64, ...]:
         """The sum of each bucket, in order."""
         return tuple(map(Hash64, self._sums))
+
+    def sum_of(self, bucket: int) -> Hash64:
+        """The sum of one bucket."""
+        return Hash64(self._sums[bucket])
+
+    def packed(self) -> bytes:
+        """All sums, 8 bytes each, for this machine."""
+        return self._sums.tobytes()
 
     def differing(self, theirs: Iterable[int]) -> list[BucketNumber]:
         """The buckets whose sums are others than `theirs`."""
@@ -139,17 +161,19 @@ class Buckets:
 
     def _flip(self, key: SessionKey, pin: Pin) -> None:
         changed = record_hash(key, pin)
-        self._sums[key[0] << 4 | key[1] >> 4] ^= changed
+        bucket = key[0] << 4 | key[1] >> 4
+        self._sums[bucket] ^= changed
         self._total ^= changed
+        self.changed.add(bucket)
 
 
 class DigestedStore:
     """A store whose writes are followed in `buckets`. Implements `PinStore`."""
 
-    def __init__(self, store: PinStore) -> None:
-        """All writes of records go through here from now on, all removals to `removed`."""
+    def __init__(self, store: PinStore, buckets: Buckets | None = None) -> None:
+        """All writes of records go through here from now on; `buckets`: of what is in it."""
         self._store = store
-        self.buckets = Buckets()
+        self.buckets = buckets if buckets is not None else Buckets()
         self.get = store.get
         """The record of `key`, whatever it is."""
 
@@ -157,7 +181,3 @@ class DigestedStore:
         """Keep `pin` as the record of `key`."""
         self.buckets.replace(key, self._store.get(key), pin)
         self._store.put(key, pin)
-
-    def removed(self, key: SessionKey, pin: Pin) -> None:
-        """The store has dropped the record `pin` of `key`, because it was dead for long."""
-        self.buckets.replace(key, pin, None)

@@ -21,6 +21,11 @@ class StampClock:
     def __init__(self) -> None:
         self._last_ms = 0
 
+    @property
+    def last_ms(self) -> int:
+        """The latest stamp that was drawn or observed."""
+        return self._last_ms
+
     def draw(self, now: float) -> int:
         """The next stamp: greater than any drawn before; `now` in wall-clock seconds."""
         self._last_ms = max(self._last_ms + 1, int(now * MS_PER_S))

@@ -100,6 +100,10 @@ class Node:
     def address(self) -> Address:
         return self.mesh.address
 
+    def dropped(self, key: SessionKey) -> None:
+        """As the sweep drops what was dead for long."""
+        self.mesh._pins.turns.buckets.replace(key, self.store.pins.pop(key), None)
+
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         with self._scope:
             await self.mesh.run(task_status=task_status)

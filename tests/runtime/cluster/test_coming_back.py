@@ -15,7 +15,7 @@ async def test_what_was_deleted_while_a_member_was_away_stays_deleted() -> None:
         await nodes[2].stop()
         for node in nodes[:2]:  # the tombstones of the even ones are gone long ago
             for number in range(0, 20, 2):
-                node.mesh.removed(key_of(number), node.store.pins.pop(key_of(number)))
+                node.dropped(key_of(number))
         again = Node(
             "c",
             join=[nodes[0].address],

@@ -32,7 +32,7 @@ async def test_pins_that_a_table_has_lost_come_back() -> None:
             nodes[number % 2].mesh.table.plant(proposal(key_of(number), f"s{number % 3}"))
         await until(lambda: sync_of(a, "b") == sync_of(b, "a") == (True, 0))
         for number in range(0, 2_000, 4):
-            b.mesh.removed(key_of(number), b.store.pins.pop(key_of(number)))
+            b.dropped(key_of(number))
         await until(lambda: sync_of(b, "a")[0] and not b.mesh._pins.turns.repair._alike)
         b.mesh._pins.turns.repair._compare_at = 0.0  # 30 s are long for a test
         await until(lambda: len(b.store.pins) == 2_000)

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from meshlb.model import BootId, NodeName
-from meshlb.wire.messages import Delta, DeltaAck, Message, PullChunk, ViewMark
+from meshlb.wire.messages import BucketPins, Delta, DeltaAck, Message, PullChunk, ViewMark
+from meshlb.wire.runs import TableRun
 from tests.sim.mesh.process import Process
 
 
@@ -51,7 +52,7 @@ class Hearing:
                     heard.new_marks[peer] = view_id
                 case Delta():
                     deltas.append(message)
-                case PullChunk():
+                case PullChunk() | TableRun() | BucketPins():
                     is_pull = True
         if not is_pull:
             self._follow(process, peer, deltas)

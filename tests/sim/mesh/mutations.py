@@ -118,6 +118,7 @@ def provisional_pins_stay(put: Patch) -> None:
 def forgets_in_a_restart_what_is_provisional(put: Patch) -> None:
     """Who finds a provisional pin on its disk takes it for any other (a past fault)."""
     put(Turns, "_recall", lambda *_: None)
+    put(Turns, "unsettled", lambda *_: None)
 
 
 @mutation

@@ -18,13 +18,10 @@ from meshlb.cluster.overrides import Overrides
 from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.table import MemberTable
 from meshlb.cluster.turns import Turns
-from meshlb.core.sticky.claims import ClaimMachine
-from meshlb.core.sticky.events import ClaimDone, ClaimStarted, Effect, Event, Send
+from meshlb.core.sticky.events import ClaimDone, ClaimStarted
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.pin import Pin, Proposal
 from meshlb.core.swim.events import Effect as SwimEffect
-from meshlb.core.swim.events import Event as SwimEvent
-from meshlb.core.swim.membership import Membership
 from meshlb.core.swim.timings import Timings
 from meshlb.model import Address, BootId, NodeName, SessionKey
 from meshlb.wire.handshake import Identity
@@ -33,6 +30,7 @@ from tests.sim.mesh.disk import Disk, Store
 from tests.sim.mesh.links import SimLinks, SimStreams
 from tests.sim.mesh.ports import Datagram, Post, SimPort
 from tests.sim.mesh.tongues import TODAY, Tongue
+from tests.sim.mesh.watched import WatchedClaims, WatchedMembership
 from tests.sim.mesh.world import World
 
 TURN_LAG_S_MAX = 0.0002
@@ -65,40 +63,6 @@ class Watcher(Protocol):
     def membership(self, process: "Process", effects: list[SwimEffect]) -> None: ...
     def stepped(self, process: "Process") -> None: ...
     def killed(self, process: "Process") -> None: ...
-
-
-class WatchedMembership(Membership):
-    """Shows each effect to the watcher."""
-
-    process: "Process"
-
-    def receive(self, event: SwimEvent, now: float) -> list[SwimEffect]:
-        return self._shown(super().receive(event, now))
-
-    def handle_timer(self, now: float) -> list[SwimEffect]:
-        return self._shown(super().handle_timer(now))
-
-    def _shown(self, effects: list[SwimEffect]) -> list[SwimEffect]:
-        self.process.watcher.membership(self.process, effects)
-        return effects
-
-
-class WatchedClaims(ClaimMachine):
-    """Shows each decision when it is made; what it says leaves with the next turn."""
-
-    process: "Process"
-
-    def receive(self, event: Event, now: float) -> list[Effect]:
-        return self._shown(super().receive(event, now))
-
-    def handle_timer(self, now: float) -> list[Effect]:
-        return self._shown(super().handle_timer(now))
-
-    def _shown(self, effects: list[Effect]) -> list[Effect]:
-        for effect in effects:
-            if isinstance(effect, Send):
-                self.process.watcher.said(self.process, effect.peer, effect.message)
-        return effects
 
 
 class Process:
@@ -159,12 +123,15 @@ class Process:
             name=self.name,
             log=self.log,
             store=self.store,
+            bulk=self.store,
             streams=self.streams,
             counters=self.counters,
             now=self.table_now,
             on_work=self._work,
             on_done=self._done,
         )
+        if (contact := self.disk.contact) is not None:
+            self.turns.catching_up.came_back(contact, self.table_now())
         watched = self.turns.claims
         watched.__class__ = WatchedClaims
         assert isinstance(watched, WatchedClaims)
@@ -357,6 +324,8 @@ class Process:
         self.agent.upkeep()
         if self._rng.random() < 0.1:
             self.store.sweep(self.table_now())
+        if self.membership.ownership.quorate and self.membership.me.synced:
+            self.disk.contact = self.table_now()
 
     def fading(self, key: SessionKey, stone: Pin) -> bool:
         """As `Mesh.fading`."""

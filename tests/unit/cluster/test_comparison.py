@@ -40,7 +40,7 @@ def test_a_range_beyond_one_bucket_is_not_read_and_ends_the_comparison() -> None
 def test_a_peer_names_no_more_buckets_than_there_are() -> None:
     world = counted()
     world.loses = lambda message: isinstance(message, BucketsDiffering | BucketKeys)
-    world["b"].turns.removed(*world["b"].store.popitem())
+    world["b"].drop_one()
     world.run(until=lambda: bool(world.sent(BucketHashes)))
     asked = world.sent(BucketHashes)[0]
     asker = next(m for m in world.members.values() if m.turns.repair._asker._asked is not None)
@@ -57,7 +57,7 @@ def test_a_peer_names_no_more_buckets_than_there_are() -> None:
 def test_who_waits_for_an_answer_is_not_woken_for_it() -> None:
     world = counted()
     world.loses = lambda message: isinstance(message, BucketHashes)
-    world["b"].turns.removed(*world["b"].store.popitem())
+    world["b"].drop_one()
     world.run(until=lambda: bool(world.sent(BucketHashes)))
     turns = 0
     until = world.now + COMPARE_STALL_S / 2
@@ -90,7 +90,7 @@ def test_ranges_without_an_answer_are_bounded() -> None:
     world.loses = lambda message: isinstance(message, Delta | BucketPins)
     for number in range(20 * RANGES_OPEN_MAX):
         world["b"].plant(number, "s2", ttl_s=2_000.0)
-        world["b"].turns.removed(*world["b"].store.popitem())
+        world["b"].drop_one()
     world.run(until=lambda: bool(world.sent(BucketKeys)))
     world.run(1.0)
     assert len(world.sent(BucketKeys)) == RANGES_OPEN_MAX

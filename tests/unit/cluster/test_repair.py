@@ -92,11 +92,11 @@ def test_what_differs_without_any_gap_is_found_by_the_buckets() -> None:
     # A table that differs though every log was read: what a bug or a bad disk leaves behind.
     for number in range(10):
         pin = b.store[key_of(number)]
-        b.turns.removed(key_of(number), pin)
+        b.turns.buckets.replace(key_of(number), pin, None)
         del b.store[key_of(number)]
     changed = b.store[key_of(50)]
     b.turns._digested.put(key_of(50), replace(changed, backend=BackendName("s9"), epoch=1))
-    a.turns.removed(key_of(60), a.store.pop(key_of(60)))
+    a.turns.buckets.replace(key_of(60), a.store.pop(key_of(60)), None)
     world.run(until=world.are_alike)
     assert a.store[key_of(50)].backend == "s9"
     assert len(world["c"].store) == 300
@@ -133,8 +133,8 @@ def test_dead_records_make_no_difference_and_are_not_brought_back() -> None:
     kept = world["a"].plant(3)
     world.run(8.0)
     b = world["b"]
-    b.turns.removed(key, b.store.pop(key))  # one sweep was faster than the other
-    world["a"].turns.removed(gone, world["a"].store.pop(gone))
+    b.turns.buckets.replace(key, b.store.pop(key), None)  # one sweep was faster than the other
+    world["a"].turns.buckets.replace(gone, world["a"].store.pop(gone), None)
     world.run(3 * COMPARE_EVERY_S)
     assert world.sent(BucketHashes)
     assert not any(answer.pins for answer in world.sent(BucketPins))

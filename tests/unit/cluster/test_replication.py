@@ -5,11 +5,11 @@ import pytest
 
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.gathering import GATHER_S, PEERS_AT_ONCE_MAX
-from meshlb.cluster.replication import PULL_STALL_S, PULLS_SERVED_MAX, Replication
+from meshlb.cluster.replication import PULL_STALL_S, Replication
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.pin import Pin, record_from_pin
+from meshlb.core.sticky.stamps import StampClock
 from meshlb.model import BackendName, BootId, KeySource, NodeName, PoolName, SessionKey
-from meshlb.wire.limits import PINS_PER_MESSAGE_MAX
 from meshlb.wire.messages import (
     Delta,
     DeltaAck,
@@ -49,7 +49,12 @@ class Rig:
         self.sent: list[tuple[NodeName, Message]] = []
         self.full: set[NodeName] = set()
         self.counters = MeshCounters()
-        self.replication = Replication(ReplicationLog(OURS), self, self, self.counters)
+        self.replication = Replication(
+            ReplicationLog(OURS), self, self, self.counters, stamps=StampClock()
+        )
+
+    def get(self, key: SessionKey) -> Pin | None:
+        return self.table.get(key)
 
     def scan(self, after: SessionKey | None, limit: int) -> list[tuple[SessionKey, Pin]]:
         keys = sorted(k for k in self.table if after is None or k > after)
@@ -181,6 +186,32 @@ def test_a_gap_that_opens_during_a_pull_is_not_filled_by_it(rig: Rig) -> None:
     assert rig.replication.gaps == {A}
 
 
+def test_a_second_gap_that_opens_during_a_pull_is_not_filled_by_it(rig: Rig) -> None:
+    """What is missing may be behind what was pulled: the mark behind it must wait."""
+    rig.replication.merged(A, Delta(THEIRS, 7, 9, ()))
+    rig.replication.pull(A, is_synced=True, now=0.0)
+    rig.replication.merged(A, Delta(THEIRS, 12, 14, ()))
+    rig.replication.chunk_merged(A, PullChunk(1, (), True), 0.0)
+    assert rig.replication.gaps == {A}
+
+
+def test_a_comparison_is_as_good_as_a_pull_and_stalls_like_one(rig: Rig) -> None:
+    rig.replication.merged(A, Delta(THEIRS, 7, 9, ()))
+    assert rig.replication.hold_back(A, ViewMark(2))
+    rig.replication.compare(A, is_synced=True, now=0.0)
+    assert rig.replication.pulling_from == A
+    rig.replication.give_up_stalled(PULL_STALL_S + 0.1)
+    assert rig.replication.pulling_from is None
+    assert not rig.replication.may_compare(A)
+    rig.replication.compare(A, is_synced=True, now=10.0)
+    rig.replication.heard(A, 14.0)
+    rig.replication.give_up_stalled(14.0 + PULL_STALL_S)
+    assert rig.replication.compared(B) == []
+    assert rig.replication.compared(A) == [(A, ViewMark(2))]
+    assert rig.replication.has_pulled_synced
+    assert rig.replication.gaps == frozenset()
+
+
 def test_a_pull_ends_with_its_stream_or_when_it_stalls(rig: Rig) -> None:
     rig.replication.pull(A, is_synced=True, now=0.0)
     rig.replication.closed(A)
@@ -194,30 +225,6 @@ def test_a_pull_ends_with_its_stream_or_when_it_stalls(rig: Rig) -> None:
     assert rig.replication.pulling_from is None
     assert rig.replication.chunk_merged(A, PullChunk(2, (), True), 10.0) == []
     assert not rig.replication.has_pulled_synced
-
-
-def test_a_table_is_served_in_chunks_and_only_while_there_is_room(rig: Rig) -> None:
-    rig.table = {key(n): pin() for n in range(PINS_PER_MESSAGE_MAX + 1)}
-    rig.replication.asked(A, PullRequest(9))
-    rig.full = {A}
-    assert not rig.replication.serve_pulls(table_now=0.0)
-    assert rig.said(A) == []
-    rig.full = set()
-    while rig.replication.serve_pulls(table_now=0.0):
-        pass
-    chunks = rig.said(A)
-    assert [(len(c.pins), c.last) for c in chunks if isinstance(c, PullChunk)] == [
-        (PINS_PER_MESSAGE_MAX, False),
-        (1, False),
-        (0, True),
-    ]
-
-
-def test_only_so_many_peers_are_served_at_a_time(rig: Rig) -> None:
-    for number in range(PULLS_SERVED_MAX + 1):
-        rig.replication.asked(NodeName(f"n{number}"), PullRequest(1))
-    rig.replication.serve_pulls(table_now=0.0)
-    assert len(rig.sent) == PULLS_SERVED_MAX
 
 
 def test_what_a_pulled_table_lacks_is_told(rig: Rig) -> None:

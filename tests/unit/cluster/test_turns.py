@@ -1,6 +1,7 @@
 """Turns wake whoever takes them: what they have queued must not wait for something else."""
 
 from meshlb.cluster.counters import MeshCounters
+from meshlb.cluster.surroundings import BulkStore
 from meshlb.cluster.turns import Turns
 from meshlb.core.sticky.events import ViewChanged
 from meshlb.core.sticky.log import ReplicationLog
@@ -8,7 +9,14 @@ from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.proposals import claim_from_proposal
 from meshlb.model import BootId, NodeName, SessionKey
-from meshlb.wire.messages import Claim, Delta, DeltaAck, Message, Replicate, ViewMark
+from meshlb.wire.messages import (
+    Claim,
+    Delta,
+    DeltaAck,
+    Message,
+    Replicate,
+    ViewMark,
+)
 from tests.fakes.claims import ME, B, key_held_by
 from tests.fakes.pins import NOW, a_key, a_pin, a_proposal
 
@@ -16,7 +24,7 @@ from tests.fakes.pins import NOW, a_key, a_pin, a_proposal
 class World:
     """Store and streams of one node that stands between turns; `wakes` counts its calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, bulk: BulkStore | None = None) -> None:
         self.pins: dict[SessionKey, Pin] = {}
         self.sent: list[Message] = []
         self.wakes = 0
@@ -30,6 +38,7 @@ class World:
             now=lambda: NOW,
             on_work=self._wake,
             on_done=lambda done: None,
+            bulk=bulk,
         )
         self.turns.opened(B, BootId(2))
         self.turns.hear(B, [DeltaAck(BootId(0), 0)])
@@ -51,7 +60,7 @@ class World:
         self.commits += 1
 
     def scan(self, after: SessionKey | None, limit: int) -> list[tuple[SessionKey, Pin]]:
-        return []
+        return sorted((k, p) for k, p in self.pins.items() if after is None or k > after)[:limit]
 
     def send(self, peer: NodeName, message: Message) -> None:
         self.sent.append(message)

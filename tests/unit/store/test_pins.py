@@ -9,14 +9,16 @@ from typing import Any
 import lmdb
 import pytest
 
+from meshlb.core.sticky.digest import DigestedStore, record_hash
 from meshlb.core.sticky.lifetime import LINGER_S_MAX
 from meshlb.core.sticky.merge import TOMBSTONE_FADES_S
 from meshlb.core.sticky.pin import Pin
 from meshlb.errors import StoreError
 from meshlb.model import SessionKey
-from meshlb.store import LmdbPins
+from meshlb.store import LmdbPins, sweep
 from meshlb.store import pins as pins_module
 from meshlb.store.environment import Environment
+from meshlb.wire.messages import Rank
 from tests.fakes.pins import NOW, TTL_S, a_key, a_pin
 
 
@@ -165,16 +167,26 @@ def test_the_last_contact_outlives_the_process(tmp_path: Path) -> None:
     again.close()
 
 
-def test_the_sweep_tells_of_each_record_that_it_removes_and_of_no_other(store: LmdbPins) -> None:
-    told: dict[SessionKey, Pin] = {}
-    store.on_removed = told.__setitem__
-    store.put(a_key(1), a_pin(expires_at=NOW))
-    store.put(a_key(2), a_pin("", expires_at=NOW))
-    store.put(a_key(3), a_pin())
+def test_the_sums_follow_what_the_sweep_removes_and_nothing_else(store: LmdbPins) -> None:
+    digested = DigestedStore(store, store.buckets)
+    digested.put(a_key(1), a_pin(expires_at=NOW))
+    digested.put(a_key(2), a_pin("", expires_at=NOW))
+    digested.put(a_key(3), a_pin())
     store.sweep(NOW)
-    assert told == {a_key(2): a_pin("", expires_at=NOW)}
+    kept = record_hash(a_key(1), a_pin()) ^ record_hash(a_key(3), a_pin())
+    assert store.buckets.total == kept, "an expired pin lingers"
     store.sweep(NOW + LINGER_S_MAX)
-    assert set(told) == {a_key(1), a_key(2)}
+    assert store.buckets.total == record_hash(a_key(3), a_pin())
+
+
+def test_the_sweep_points_out_live_pins_that_are_not_agreed_on(store: LmdbPins) -> None:
+    told: list[SessionKey] = []
+    store.on_provisional = told.append
+    store.put(a_key(1), a_pin(rank=Rank.PROVISIONAL))
+    store.put(a_key(2), a_pin(rank=Rank.PROVISIONAL, expires_at=NOW))
+    store.put(a_key(3), a_pin(rank=Rank.MINORITY))
+    store.sweep(NOW)
+    assert told == [a_key(1)]
 
 
 def test_the_sweep_tells_of_tombstones_that_fade_and_keeps_those_that_get_more_time(
@@ -208,7 +220,7 @@ def test_a_sweep_goes_on_where_it_stopped_and_begins_anew_at_the_end(store: Lmdb
 def test_a_step_of_the_sweep_ends_early_where_much_is_dead(
     store: LmdbPins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pins_module, "SWEEP_DEAD_MAX", 3)
+    monkeypatch.setattr(sweep, "SWEEP_DEAD_MAX", 3)
     for number in range(7):
         store.put(a_key(number), a_pin(expires_at=NOW))
     late = NOW + 10 * TTL_S
@@ -324,8 +336,8 @@ def rewrite(path: Path, table: bytes, change: Callable[[Any, Any], None]) -> Non
 
 def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     LmdbPins(tmp_path).close()
-    rewrite(tmp_path, b"meta", lambda transaction, _: transaction.put(b"format", b"2"))
-    with pytest.raises(StoreError, match="has format 2 and this program reads 1"):
+    rewrite(tmp_path, b"meta", lambda transaction, _: transaction.put(b"format", b"3"))
+    with pytest.raises(StoreError, match="has format 3 and this program reads 2"):
         LmdbPins(tmp_path)
 
 

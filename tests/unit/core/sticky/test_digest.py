@@ -109,7 +109,7 @@ def test_a_store_reports_its_writes_and_removals() -> None:
     store.put(a_key(), a_pin())
     assert store.get(a_key()) == a_pin()
     assert store.buckets.total == record_hash(a_key(), a_pin())
-    store.removed(a_key(), a_pin())
+    store.buckets.replace(a_key(), a_pin(), None)
     assert store.buckets.total == 0
 
 
