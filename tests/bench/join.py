@@ -111,8 +111,6 @@ def join(mesh: Mesh, table: Path, pins: int, empty: Memory) -> list[float]:
             joiner.kill()
             joiner.start()
             again_s = wait_ready(joiner, lags)
-            print(joiner.output())
-            print(givers[0].output())
             for node in mesh.nodes:
                 node.kill()
     read = [tables.read(node.folder / "state") for node in mesh.nodes]
