@@ -52,7 +52,9 @@ class CatchingUp:
         self._is_joining, self._was_here_lately = False, True
 
     def begin(self, peer: NodeName, *, is_synced: bool, now: float) -> None:
-        """Get the table of `peer`, unless that, or a comparison, is under way."""
+        """Get the table of `peer`, unless a table is on its way, or a comparison."""
+        if self._replication.pulling_from is not None:
+            return
         if not self._may_compare(peer, is_synced=is_synced):
             may_copy = self._is_joining and (is_synced or self._is_empty())
             self._replication.pull(peer, is_synced=is_synced, now=now, may_copy=may_copy)

@@ -54,6 +54,13 @@ def test_where_all_were_away_tables_are_compared() -> None:
     assert isinstance(asked_for(world), BucketHashes)
 
 
+def test_no_comparison_begins_while_a_table_is_on_its_way() -> None:
+    world = joining(pins=3, away_s=AWAY_S_MAX + 1.0)
+    world.turns.pull(B, is_synced=True)
+    world.turns.pull(B, is_synced=False)
+    assert asked_for(world) == PullRequest(1)
+
+
 def test_who_was_away_for_longer_than_tombstones_are_kept_never_compares() -> None:
     world = joining(pins=3, away_s=TOMBSTONE_GRACE_S + 1.0)
     world.turns.pull(B, is_synced=False)
