@@ -187,6 +187,8 @@ class Repair:
         self._compare(peer, now)
 
     def _compare(self, peer: NodeName, now: float) -> None:
+        if self._replication.is_taking:
+            return
         if self._asker.begin(peer, self._claimed.get(peer), self._vector.of(peer), now):
             self._work_at = now
 
@@ -232,7 +234,8 @@ class Repair:
                 news.append(position)
         del news[POSITIONS_PER_MESSAGE_MAX:]
         told.update((position.origin, position) for position in news)
-        total = self._buckets.total if self._buckets.is_whole else None
+        is_known = self._buckets.is_whole and not self._replication.is_taking
+        total = self._buckets.total if is_known else None
         self._carrier.send(peer, Digest(*log_end, total, tuple(news)))
 
     def _heard_digest(self, peer: NodeName, digest: Digest, now: float) -> None:
@@ -264,6 +267,8 @@ class Repair:
         match word:
             case Digest():
                 self._heard_digest(peer, word, now)
+            case BucketHashes() if self._replication.is_taking:
+                """As long as this node does not know its sums: the peer asks again."""
             case BucketHashes():
                 self._server.begin(peer, word, now)
                 self._work_at = now

@@ -60,6 +60,8 @@ class _Pull:
     """The last key of the chunks so far."""
     copy: Receiver | None = None
     """Set once a run has come."""
+    is_comparison: bool = False
+    """It is repair's, which compares the tables; no records are on their way otherwise."""
     is_telling: bool = False
     """This node's own table held something when it began: others may lack that."""
 
@@ -214,6 +216,11 @@ class Replication:
             self._counters.pins_pulled += len(run.records) // PACKED_PIN_BYTES
 
     @property
+    def is_taking(self) -> bool:
+        """A table is on its way here: until it is, nothing can be said of this node's own."""
+        return self._pull is not None and not self._pull.is_comparison
+
+    @property
     def is_replaying(self) -> bool:
         """A copy is in use, and `replay` has work."""
         pull = self._pull
@@ -315,7 +322,7 @@ class Replication:
 
     def compare(self, peer: NodeName, *, is_synced: bool, now: float) -> None:
         """A comparison with `peer` begins, and is as good as a pull; `compared` ends it."""
-        self._begin(peer, is_synced=is_synced, now=now)
+        self._begin(peer, is_synced=is_synced, now=now).is_comparison = True
 
     def _begin(self, peer: NodeName, *, is_synced: bool, now: float) -> _Pull:
         assert self._pull is None

@@ -276,8 +276,10 @@ class Turns:
                 self._merge(peer, replace(message, pins=living), now)
                 self.replication.heard(peer, now)
                 self.repair.hear(peer, message, now)
-            case Digest() | BucketHashes() | BucketsDiffering() | BucketKeys():
+            case BucketsDiffering():
                 self.replication.heard(peer, now)
+                self.repair.hear(peer, message, now)
+            case Digest() | BucketHashes() | BucketKeys():
                 self.repair.hear(peer, message, now)
             case ViewMark() if self.replication.hold_back(peer, message):
                 """It comes back with the end of a pull."""

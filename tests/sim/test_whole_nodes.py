@@ -19,7 +19,7 @@ CAUGHT_BY: dict[str, int | str] = {
     "backup-agrees-with-anybody": 55,
     "backup-knows-nothing": "the-home-has-not-heard-of-a-tombstone",
     "confirms-without-ack": 4,
-    "expired-pins-live-on": 0,
+    "expired-pins-live-on": 77,
     "fallback-counts-as-agreed": 0,
     "forgets-in-a-restart-what-is-provisional": "provisional-pins-on-all-disks",
     "forgets-tombstones": 17,

@@ -1,10 +1,12 @@
 from pathlib import Path
 
 from meshlb.cluster.catching_up import AWAY_S_MAX
+from meshlb.cluster.replication import PULL_STALL_S
 from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S
+from meshlb.model import BootId
 from meshlb.store import LmdbPins
 from meshlb.wire.limits import BUCKETS
-from meshlb.wire.messages import BucketHashes, Message, PullRequest
+from meshlb.wire.messages import BucketHashes, Digest, Message, PullRequest
 from tests.fakes.claims import B
 from tests.fakes.pins import NOW, a_key, a_pin
 from tests.unit.cluster.test_turns import World
@@ -84,3 +86,14 @@ def test_a_node_in_sync_never_replaces_its_table(tmp_path: Path) -> None:
         world.turns.pull(B, is_synced=True)
         assert asked_for(world) == PullRequest(1, packed=is_joining)
     store.close()
+
+
+def test_a_comparison_that_is_not_answered_is_given_up_though_the_peer_sends_digests() -> None:
+    world = joining(pins=3, away_s=1.0)
+    world.turns.pull(B, is_synced=True)
+    begun = world.turns.replication._pull
+    assert begun is not None
+    begun.heard_at = NOW - PULL_STALL_S - 0.1
+    world.turns.hear(B, [Digest(BootId(2), 0, None, ())])
+    world.turns.take()
+    assert world.turns.replication.pulling_from is None

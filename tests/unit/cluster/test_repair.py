@@ -10,14 +10,18 @@ from meshlb.core.sticky.merge import tombstone
 from meshlb.core.sticky.pin import MS_PER_S
 from meshlb.core.sticky.vector import LAG_S
 from meshlb.model import BackendName, NodeName, PoolName
+from meshlb.wire.limits import BUCKETS
 from meshlb.wire.messages import (
     BucketHashes,
     BucketKeys,
     BucketPins,
+    BucketsDiffering,
     Delta,
     Digest,
+    PullRequest,
     Rank,
 )
+from meshlb.wire.runs import Hash64
 from tests.fakes.members import World
 from tests.fakes.pins import NOW, a_pin
 from tests.runtime.cluster.kit import key_of
@@ -280,3 +284,20 @@ def test_a_provisional_pin_from_before_the_start_is_settled_after_it() -> None:
         world[name].turns.receive(ViewChanged((NodeName("a"), NodeName("b")), 1, quorate=True))
     world.run(until=lambda: world["a"].store[key_of(1)].rank is Rank.QUORATE)
     world.run(until=world.are_alike)
+
+
+def test_nobody_compares_with_a_node_whose_table_is_on_its_way() -> None:
+    """Its own is as good as empty: all that the other one has would be told to everybody again."""
+    world = World("a", "b")
+    world["a"].plant(1)
+    joiner = world["b"]
+    joiner.turns.buckets.restart([0] * BUCKETS)
+    world.loses = lambda message: isinstance(message, PullRequest)
+    joiner.turns.pull(NodeName("a"), is_synced=True)
+    assert joiner.turns.replication.is_taking
+    world.carried.clear()
+    joiner.turns.hear(NodeName("a"), [BucketHashes(1, (Hash64(1),) * BUCKETS)])
+    joiner.turns.take()
+    assert not any(isinstance(word, BucketsDiffering) for word in world.carried)
+    joiner.turns.repair.compare(NodeName("a"), world.now)
+    assert not joiner.turns.repair.is_asking
