@@ -50,7 +50,11 @@ class Table:
     def __init__(self, node: Node) -> None:
         path = str(node.folder / "state")
         self._environment = lmdb.open(path, readonly=True, max_dbs=TABLES_MAX)
-        self._pins = self._environment.open_db(b"pins", create=False)
+        meta = self._environment.open_db(b"meta", create=False)
+        with self._environment.begin() as transaction:
+            number = int(transaction.get(b"set", b"0", db=meta))
+        # A joining node has put a copy of a peer's table in the place of its own.
+        self._pins = self._environment.open_db((b"pins", b"pins.2")[number], create=False)
 
     def has(self, key: bytes) -> bool:
         with self._environment.begin() as transaction:
