@@ -55,7 +55,7 @@ def chosen(
     epoch = _next_epoch(known, proposal, is_quorate=standing.quorate)
     if known is not None and known.is_live(now) and not proposal.rejects(known):
         provisional, epoch = known, known.epoch
-    if tried is not None and tried.epoch >= epoch and not proposal.rejects(tried):
+    if tried is not None and not proposal.rejects(tried) and _binds(tried, epoch, standing):
         return _proposed(tried, standing.rank, expires_at)
     if provisional is not None:
         return _proposed(provisional, standing.rank, expires_at)
@@ -90,6 +90,11 @@ def _next_epoch(known: Pin | None, proposal: Proposal, *, is_quorate: bool) -> i
     if not epochs:
         return 0
     return epoch_after(max(epochs)) if is_quorate else max(epochs)
+
+
+def _binds(tried: Pin, epoch: int, standing: Standing) -> bool:
+    """True where what was tried is still to be proposed; a minority moves nothing, not even so."""
+    return tried.epoch >= epoch if standing.quorate else tried.epoch == epoch
 
 
 def _proposed(pin: Pin, rank: Rank, expires_at: float) -> Pin:

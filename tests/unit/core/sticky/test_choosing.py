@@ -56,6 +56,12 @@ def test_a_rejected_pin_is_followed_by_the_next_epoch() -> None:
     assert choose(a_pin("s1", epoch=2), proposal=MOVE) == ("s9", 3, Rank.QUORATE, CLAIMER)
 
 
+def test_a_minority_does_not_go_on_with_a_move_that_it_began_as_a_majority() -> None:
+    dead, tried = a_pin("s1", epoch=2, expires_at=NOW - TTL_S), a_pin("s4", epoch=3)
+    assert choose(dead, tried=tried, standing=MINORITY) == ("s9", 2, Rank.MINORITY, CLAIMER)
+    assert choose(dead, tried=tried) == ("s4", 3, Rank.QUORATE, "n1")
+
+
 def test_what_was_proposed_before_is_proposed_again() -> None:
     tried = a_pin("s4")
     assert choose(None, tried=tried)[0] == "s4"
