@@ -301,7 +301,7 @@ class Replication:
         return self._pull.peer if self._pull is not None else None
 
     def pull(self, peer: NodeName, *, is_synced: bool, now: float, may_copy: bool = False) -> None:
-        """Ask `peer` for its table, unless a pull is under way.
+        """Ask `peer` for its table; no pull is under way.
 
         The table of a peer that is in sync fills all gaps known now: what others have told that
         peer since is in what they keep telling us. Another one's fills only its own.
@@ -309,8 +309,6 @@ class Replication:
         With `may_copy` a copy of it may take the place of this node's table: nobody follows that
         yet.
         """
-        if self._pull is not None:
-            return
         pull = self._begin(peer, is_synced=is_synced, now=now)
         pull.is_telling = bool(self._reader.scan(None, 1))
         is_packed = may_copy and self._bulk is not None and peer not in self._plain
@@ -321,7 +319,7 @@ class Replication:
         return peer not in self._plain
 
     def compare(self, peer: NodeName, *, is_synced: bool, now: float) -> None:
-        """A comparison with `peer` begins, and is as good as a pull; `compared` ends it."""
+        """A comparison with `peer` begins in the place of a pull; `compared` ends it."""
         self._begin(peer, is_synced=is_synced, now=now).is_comparison = True
 
     def _begin(self, peer: NodeName, *, is_synced: bool, now: float) -> _Pull:
