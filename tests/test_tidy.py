@@ -40,6 +40,10 @@ EXPLAINED = re.compile(
 UNMIRRORED = {
     "meshlb/__main__.py": "tests/peers runs nodes through it",
     "meshlb/cluster/channel.py": "tests/runtime/cluster/test_tls.py: between real sockets",
+    **{
+        f"meshlb/config/schema/{name}.py": "tests/unit/config/test_loader.py reads whole files"
+        for name in ("cluster", "listener", "node", "pool", "table")
+    },
     "meshlb/core/balance/candidate.py": "an interface without behaviour",
     "meshlb/core/sticky/table.py": "an interface without behaviour",
     "meshlb/node.py": "tests/peers: it only wires what is tested apart",

@@ -18,7 +18,7 @@ from meshlb.config.unsupported import UNSUPPORTED
 HEAD = """\
 # Configuration
 
-<!-- Generated from meshlb/config/schema.py by `python -m meshlb.config.reference`; do not edit. -->
+<!-- Generated from meshlb/config/schema by `python -m meshlb.config.reference`; do not edit. -->
 
 A node reads one TOML file: `meshlb run CONFIG`. `meshlb check CONFIG` names every fault of a file
 at once, with its place and what is allowed; it reads files and opens no port, so it passes beside
