@@ -46,8 +46,11 @@ UNMIRRORED = {
     },
     "meshlb/core/balance/candidate.py": "an interface without behaviour",
     "meshlb/core/sticky/table.py": "an interface without behaviour",
-    "meshlb/node.py": "tests/peers: it only wires what is tested apart",
-    "meshlb/node_view.py": "tests/peers ask it through the admin API",
+    "meshlb/node/life.py": "tests/peers: it only wires what is tested apart",
+    **{
+        f"meshlb/node/{name}.py": "tests/peers ask it through the admin API"
+        for name in ("readings", "shapes", "view")
+    },
     **{
         f"meshlb/proxy/{name}.py": "tests/runtime/proxy: seen from both ends of real sockets"
         for name in (

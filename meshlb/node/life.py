@@ -26,7 +26,7 @@ from meshlb.config import Settings, certificates
 from meshlb.core.keyring import first_hash_key
 from meshlb.errors import StoreError
 from meshlb.model import BackendName, BackendState, PoolName
-from meshlb.node_view import LiveNode
+from meshlb.node.view import LiveNode
 from meshlb.proxy.plane import DataPlane
 from meshlb.store import LmdbPins, Owner, open_pins
 from meshlb.store.secret import own_secret

@@ -5,7 +5,7 @@ import pytest
 from meshlb.admin.view import AdminError
 from meshlb.cluster.mesh import Mesh
 from meshlb.model import ClusterSecret, NodeName
-from meshlb.node_keys import KeyOrders
+from meshlb.node.keys import KeyOrders
 from meshlb.wire.seal import key_id_of
 from tests.runtime.cluster.kit import SECRET, DictStore, cluster, until
 

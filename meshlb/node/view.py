@@ -6,9 +6,7 @@ Owns only the translation. It changes nothing but through the mesh and the node'
 import contextlib
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import trio
 
@@ -22,9 +20,7 @@ from meshlb.admin.view import (
     KeyStep,
     KeyView,
     MemberView,
-    MoveView,
     OrderView,
-    PinChange,
     PinView,
     PoolView,
     ReceiptView,
@@ -37,23 +33,21 @@ from meshlb.admin.view import (
 )
 from meshlb.cluster.mesh import Mesh
 from meshlb.config import Settings
-from meshlb.core.sticky.pin import Pin
-from meshlb.core.swim.member import Member
 from meshlb.model import (
     BackendName,
     BackendState,
     ClusterSecret,
     KeyId,
-    MemberState,
     NodeName,
     PoolName,
     SessionKey,
 )
-from meshlb.node_keys import KeyOrders
+from meshlb.node import readings, shapes
+from meshlb.node.keys import KeyOrders
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.pool import Pool
 from meshlb.store import LmdbPins
-from meshlb.wire.versions import ALL_FEATURES, NO_FEATURES, common_of
+from meshlb.wire.versions import common_of
 
 STATUS_CLASSES_MAX = 5
 SCAN_PINS = 500
@@ -91,7 +85,7 @@ class LiveNode:
             pid=os.getpid(),
             cluster=cluster.name if cluster is not None else None,
             uptime_s=time.monotonic() - self._started_at,
-            members=self._members_by_state(),
+            members=shapes.members_by_state(self._mesh.members()),
             pins=len(self._store),
             in_sync=self._mesh.readiness()[0],
             ready=ready,
@@ -136,8 +130,8 @@ class LiveNode:
                 synced=member.synced,
                 is_self=member.name == self._mesh.name,
                 for_s=max(0.0, trio.current_time() - member.since),
-                protocol=_span(member),
-                features=_features(member),
+                protocol=shapes.span(member),
+                features=shapes.features(member),
                 sync=sync.get(member.name),
             )
             for member in sorted(self._mesh.members(), key=lambda member: member.name)
@@ -145,24 +139,7 @@ class LiveNode:
 
     def heals(self) -> tuple[HealView, ...]:
         """The latest ends of partitions, the oldest first, and which pins moved then."""
-        return tuple(
-            HealView(
-                at=_iso(heal.began_at),
-                members=tuple(sorted(heal.members)),
-                over=heal.is_over,
-                pins_moved=heal.moved,
-                moves=tuple(
-                    MoveView(
-                        key=move.key.hex(),
-                        pool=move.pool,
-                        moved_from=move.moved_from,
-                        moved_to=move.moved_to,
-                    )
-                    for move in heal.moves
-                ),
-            )
-            for heal in self._mesh.heals().all()
-        )
+        return tuple(map(shapes.heal, self._mesh.heals().all()))
 
     def pools(self) -> tuple[PoolView, ...]:
         """All pools, in the order of the configuration."""
@@ -192,7 +169,7 @@ class LiveNode:
         word = self._mesh.override_on(pool, backend)
         if word is None:
             return None
-        return OrderView(state=word.state, by=word.by, at=_iso(word.stamp_ms / 1000))
+        return OrderView(state=word.state, by=word.by, at=shapes.iso(word.stamp_ms / 1000))
 
     async def pins(
         self, pool: PoolName | None, backend: BackendName | None, limit: int
@@ -204,7 +181,7 @@ class LiveNode:
             page = self._store.scan(after, SCAN_PINS)
             now = self._mesh.clock.now()
             found += [
-                _pin_view(key, pin, now)
+                shapes.pin(key, pin, now)
                 for key, pin in page
                 if pin.is_live(now)
                 and (pool is None or pin.pool == pool)
@@ -223,71 +200,13 @@ class LiveNode:
         story = self._mesh.explain(session_key) if session_key is not None else None
         if story is None:
             return None
-        pin = story.pin
-        backend = found.backends.get(pin.backend)
-        return Explanation(
-            key=key,
-            pool=pin.pool,
-            backend=pin.backend,
-            by=pin.by.value,
-            made_by=pin.claimer,
-            made_at=_iso(pin.stamp_ms / 1000),
-            epoch=pin.epoch,
-            rank=pin.rank.name.lower(),
-            expires_in_s=max(0.0, pin.expires_at - self._mesh.clock.now()),
-            home=story.home or "",
-            backup=story.backup or "",
-            backend_state=backend.state.value if backend is not None else "removed",
-            history=tuple(PinChange(at=_iso(note.at), what=note.what) for note in story.notes),
-        )
+        backend = found.backends.get(story.pin.backend)
+        state = backend.state.value if backend is not None else "removed"
+        return shapes.explanation(key, story, backend_state=state, now=self._mesh.clock.now())
 
     def meters(self) -> Meters:
         """The counters as they stand."""
-        sync = self._sync()
-        proxy, mesh, claims = self._plane.counters, self._mesh.counters, self._mesh.claim_counters
-        return Meters(
-            requests={
-                (name, f"{status}xx"): tally.answered[status]
-                for name, tally in proxy.listeners.items()
-                for status in range(1, STATUS_CLASSES_MAX + 1)
-            },
-            pins_by_outcome={
-                "hit": proxy.pins_hit + mesh.claims["hit"],
-                "new": proxy.pins_new + mesh.claims["new"],
-                "moved": mesh.claims["moved"],
-                "provisional": mesh.claims["provisional"],
-                "conflict": claims.conflicts,
-            },
-            pins=dict(self._store.counts().items()),
-            members=self._members_by_state(),
-            relayed_bytes={
-                "upstream": proxy.relayed_up_bytes,
-                "downstream": proxy.relayed_down_bytes,
-            },
-            connections={
-                "downstream": sum(t.connections for t in proxy.listeners.values()),
-                "upstream": sum(
-                    backend.connections + len(backend.idle)
-                    for pool in self._plane.pools.values()
-                    for backend in pool.backends.values()
-                ),
-                "tunnels": len(self._plane.tunnels),
-            },
-            loop_lag_s=mesh.loop_lag_s,
-            messages_unknown=mesh.messages_unknown,
-            datagrams_refused=dict(mesh.datagrams_refused),
-            handshakes_refused=dict(mesh.handshakes_refused + mesh.handshakes_failed),
-            sync_differing={peer: known.differing_keys for peer, known in sync.items()},
-            sync_age_s={peer: known.age_s for peer, known in sync.items()},
-            keys_repaired=mesh.keys_repaired,
-            store_written=self._store.degraded is None,
-            store_waiting=self._store.unwritten,
-            store_forgotten=self._store.forgotten,
-            heals=self._mesh.heals().count,
-            pins_moved_by_heals=self._mesh.heals().moved,
-            sessions_refused=mesh.sessions_refused,
-            malformed_requests=sum(t.malformed for t in proxy.listeners.values()),
-        )
+        return readings.take(self._mesh, self._plane, self._store, sync=self._sync())
 
     async def unpin(self, pool: PoolName, key: str) -> bool:
         """Forget the pin of `key` cluster-wide; False where there was none."""
@@ -346,10 +265,6 @@ class LiveNode:
             for peer, sync in self._mesh.sync().items()
         }
 
-    def _members_by_state(self) -> dict[str, int]:
-        counts = Counter(member.state for member in self._mesh.members())
-        return {state.name.lower(): counts[state] for state in MemberState}
-
     def _pool(self, name: PoolName) -> Pool:
         pool = self._plane.pools.get(name)
         if pool is None:
@@ -370,31 +285,3 @@ class LiveNode:
             if self._mesh.table.look_up(candidate, now) is not None:
                 return candidate
         return None
-
-
-def _span(member: Member) -> tuple[int, int] | None:
-    spoken = member.versions
-    return None if spoken is None else (spoken.lowest, spoken.highest)
-
-
-def _features(member: Member) -> tuple[str, ...]:
-    known = ALL_FEATURES & (member.versions.features if member.versions else NO_FEATURES)
-    return tuple(str(feature.name).lower() for feature in known)
-
-
-def _pin_view(key: SessionKey, pin: Pin, now: float) -> PinView:
-    return PinView(
-        key=key.hex(),
-        pool=pin.pool,
-        backend=pin.backend,
-        by=pin.by.value,
-        epoch=pin.epoch,
-        rank=pin.rank.name.lower(),
-        made_by=pin.claimer,
-        made_at=_iso(pin.stamp_ms / 1000),
-        expires_in_s=max(0.0, pin.expires_at - now),
-    )
-
-
-def _iso(wall_s: float) -> str:
-    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds")

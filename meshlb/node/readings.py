@@ -1,0 +1,64 @@
+"""The counters of a node as they stand, for its metrics.
+
+Owns which number of which part goes under which name of `meshlb.admin.metrics.Meters`.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from meshlb.admin.metrics import Meters
+from meshlb.admin.view import SyncView
+from meshlb.cluster.mesh import Mesh
+from meshlb.node import shapes
+from meshlb.proxy.plane import DataPlane
+from meshlb.store import LmdbPins
+
+STATUS_CLASSES_MAX: Final = 5
+
+
+def take(mesh: Mesh, plane: DataPlane, store: LmdbPins, *, sync: Mapping[str, SyncView]) -> Meters:
+    """Read all counters."""
+    proxy, counted = plane.counters, mesh.counters
+    return Meters(
+        requests={
+            (name, f"{status}xx"): tally.answered[status]
+            for name, tally in proxy.listeners.items()
+            for status in range(1, STATUS_CLASSES_MAX + 1)
+        },
+        pins_by_outcome={
+            "hit": proxy.pins_hit + counted.claims["hit"],
+            "new": proxy.pins_new + counted.claims["new"],
+            "moved": counted.claims["moved"],
+            "provisional": counted.claims["provisional"],
+            "conflict": mesh.claim_counters.conflicts,
+        },
+        pins=dict(store.counts().items()),
+        members=shapes.members_by_state(mesh.members()),
+        relayed_bytes={
+            "upstream": proxy.relayed_up_bytes,
+            "downstream": proxy.relayed_down_bytes,
+        },
+        connections={
+            "downstream": sum(t.connections for t in proxy.listeners.values()),
+            "upstream": sum(
+                backend.connections + len(backend.idle)
+                for pool in plane.pools.values()
+                for backend in pool.backends.values()
+            ),
+            "tunnels": len(plane.tunnels),
+        },
+        loop_lag_s=counted.loop_lag_s,
+        messages_unknown=counted.messages_unknown,
+        datagrams_refused=dict(counted.datagrams_refused),
+        handshakes_refused=dict(counted.handshakes_refused + counted.handshakes_failed),
+        sync_differing={peer: known.differing_keys for peer, known in sync.items()},
+        sync_age_s={peer: known.age_s for peer, known in sync.items()},
+        keys_repaired=counted.keys_repaired,
+        store_written=store.degraded is None,
+        store_waiting=store.unwritten,
+        store_forgotten=store.forgotten,
+        heals=mesh.heals().count,
+        pins_moved_by_heals=mesh.heals().moved,
+        sessions_refused=counted.sessions_refused,
+        malformed_requests=sum(t.malformed for t in proxy.listeners.values()),
+    )
