@@ -15,7 +15,6 @@ What a request means is for `downstream.Downstream`.
 """
 
 import enum
-import socket
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,7 +22,7 @@ import trio
 from meshlb.core.http.answers import answer
 from meshlb.errors import DownstreamError, UpstreamError
 from meshlb.proxy.reactor import READ
-from meshlb.proxy.stream import Stream
+from meshlb.proxy.stream import Channel, Stream
 
 if TYPE_CHECKING:
     from meshlb.core.route import Decision
@@ -76,7 +75,7 @@ class Client(Stream):
         "phase",
     )
 
-    def __init__(self, frontend: "Frontend", sock: socket.socket, client: str) -> None:
+    def __init__(self, frontend: "Frontend", sock: Channel, client: str) -> None:
         """Own `sock`, a fresh connection from `client`."""
         super().__init__(frontend.reactor, sock)
         self.client = client.encode()

@@ -13,11 +13,10 @@ from meshlb.core.http.request import RequestHead
 from meshlb.errors import UpstreamError
 from meshlb.proxy.client import DECIDING, Client
 from meshlb.proxy.last_resort import end_failed
+from meshlb.proxy.stream import Channel
 from meshlb.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
-    import socket
-
     from meshlb.core.route import Decision
     from meshlb.proxy.backend import Backend
     from meshlb.proxy.frontend import Frontend
@@ -31,7 +30,7 @@ class Deciding(Client):
 
     __slots__ = ("_keep_alive", "_request")
 
-    def __init__(self, frontend: "Frontend", sock: "socket.socket", client: str) -> None:
+    def __init__(self, frontend: "Frontend", sock: Channel, client: str) -> None:
         """Own `sock`, a fresh connection from `client`."""
         super().__init__(frontend, sock, client)
         self._keep_alive = True

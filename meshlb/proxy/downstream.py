@@ -5,7 +5,6 @@ between a head and the end of its response. Requests that a client pipelines wai
 until the response before them is out.
 """
 
-import socket
 from typing import TYPE_CHECKING
 
 from meshlb.core.http.body import BodyError, ChunkedReader
@@ -18,7 +17,7 @@ from meshlb.errors import DownstreamError, UpstreamError
 from meshlb.proxy.client import EXCHANGE, HEAD, LINGER, LINGER_BYTES_MAX
 from meshlb.proxy.deciding import REPEATABLE_METHODS, Deciding
 from meshlb.proxy.reactor import BROKEN, READ, WRITE
-from meshlb.proxy.stream import READ_BYTES
+from meshlb.proxy.stream import READ_BYTES, Channel
 from meshlb.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Downstream(Deciding):
         "wants_plain_body",
     )
 
-    def __init__(self, frontend: "Frontend", sock: socket.socket, client: str) -> None:
+    def __init__(self, frontend: "Frontend", sock: Channel, client: str) -> None:
         """Own `sock`, a fresh connection from `client`; it joins the reactor at once."""
         super().__init__(frontend, sock, client)
         self.wants_plain_body = False

@@ -3,7 +3,6 @@
 Its bytes are not read before the backend is connected, so nothing has to be buffered.
 """
 
-import socket
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,7 +10,7 @@ import trio
 
 from meshlb.errors import UpstreamError
 from meshlb.proxy.last_resort import end_failed
-from meshlb.proxy.stream import Stream
+from meshlb.proxy.stream import Channel, Stream
 
 if TYPE_CHECKING:
     from meshlb.proxy.frontend import Frontend
@@ -25,7 +24,7 @@ class Passage(Stream):
 
     __slots__ = ("_client", "_frontend", "_scope", "_upstream")
 
-    def __init__(self, frontend: "Frontend", sock: socket.socket, client: str) -> None:
+    def __init__(self, frontend: "Frontend", sock: Channel, client: str) -> None:
         """Own `sock`; start deciding at once."""
         super().__init__(frontend.reactor, sock)
         self._client = client.encode()

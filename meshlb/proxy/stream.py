@@ -9,6 +9,7 @@ import contextlib
 import socket
 import struct
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 from meshlb.proxy.reactor import READ, WRITE, Reactor
 
@@ -16,6 +17,40 @@ READ_BYTES = 65_536
 """The most that one `recv` takes, and so the most that one event moves."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Channel(Protocol):
+    """What a stream asks of its socket: a plain one, or one that encrypts on the way.
+
+    A stream, and the tunnel that takes it over, use nothing else, so another channel only has to
+    behave like a non-blocking socket: `BlockingIOError` where the kernel is not ready, `OSError`
+    where the connection is lost, `b""` at an end that the peer has stated. The reactor watches
+    the descriptor: `recv` has to give out all that it holds, for the kernel does not announce it.
+    """
+
+    def fileno(self) -> int:
+        """The descriptor that the reactor watches."""
+        ...
+
+    def recv(self, size_bytes: int, flags: int = 0, /) -> bytes:
+        """Up to about `size_bytes` of what the peer has sent."""
+        ...
+
+    def send(self, chunk: bytes | bytearray | memoryview, /) -> int:
+        """How many bytes of `chunk` were taken; at least one."""
+        ...
+
+    def shutdown(self, how: int, /) -> None:
+        """With `SHUT_WR`: state the end of what was sent."""
+        ...
+
+    def setsockopt(self, level: int, option: int, value: bytes, /) -> None:
+        """Of the socket below."""
+        ...
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        ...
 
 
 class Stream(ABC):
@@ -39,7 +74,7 @@ class Stream(ABC):
         "progress_at",
     )
 
-    def __init__(self, reactor: Reactor, sock: socket.socket) -> None:
+    def __init__(self, reactor: Reactor, sock: Channel) -> None:
         self._reactor = reactor
         self._sock = sock
         self.fd = sock.fileno()

@@ -18,7 +18,7 @@ from meshlb.core.http.response import SWITCHING_PROTOCOLS, ResponseHead, Respons
 from meshlb.errors import UpstreamError
 from meshlb.proxy.backend import IDLE_CONNECTIONS_MAX, Backend
 from meshlb.proxy.reactor import BROKEN, READ, WRITE, Reactor
-from meshlb.proxy.stream import READ_BYTES, Stream
+from meshlb.proxy.stream import READ_BYTES, Channel, Stream
 
 if TYPE_CHECKING:
     from meshlb.proxy.downstream import Downstream
@@ -51,7 +51,7 @@ class Upstream(Stream):
     )
 
     def __init__(
-        self, reactor: Reactor, sock: socket.socket, backend: Backend, parser: ResponseParser
+        self, reactor: Reactor, sock: Channel, backend: Backend, parser: ResponseParser
     ) -> None:
         """Own `sock`, which is connected; the stream joins the reactor at once."""
         super().__init__(reactor, sock)
