@@ -282,7 +282,7 @@ class Turns:
             case Digest() | BucketHashes() | BucketKeys():
                 self.repair.hear(peer, message, now)
             case ViewMark() if self.replication.hold_back(peer, message):
-                """It comes back with the end of a pull."""
+                self.claims.void_mark(peer)  # the latest one comes back with the end of a pull
             case _:
                 self._receive(PeerMessage(peer, message), now)
 

@@ -94,6 +94,10 @@ class ClaimMachine:
         """The table holds a provisional pin of `key` from before the start: have it agreed on."""
         self._fallback.unsettle(key, now)
 
+    def void_mark(self, peer: NodeName) -> None:
+        """`peer` has marked a view, but what it has told before that mark is not all here."""
+        self._standing.barrier.void(peer)
+
     def receive(self, event: Event, now: float) -> list[Effect]:
         """Take in one event."""
         out: list[Effect] = []

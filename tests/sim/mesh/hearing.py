@@ -19,9 +19,11 @@ class _Heard:
     """By one process."""
 
     marks: dict[NodeName, int] = field(default_factory=dict)
-    """The latest view that each peer has marked."""
-    new_marks: dict[NodeName, int] = field(default_factory=dict)
-    """Those that count once the gap before them is filled."""
+    """The view that each peer has marked, where it counts."""
+    told: dict[NodeName, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """All that each peer has marked on the present stream, the latest last."""
+    waiting: set[NodeName] = field(default_factory=set)
+    """Peers whose latest mark does not count yet: what came before it is not all here."""
     placed: dict[NodeName, DeltaAck] = field(default_factory=dict)
     """How far it had read the log of each peer when the stream began, until that goes on."""
 
@@ -36,8 +38,9 @@ class Hearing:
     def linked(self, process: Process, peer: NodeName) -> None:
         """A new stream: what was heard on the old one counts no more."""
         heard = self._heard[process.me.boot_id]
-        heard.new_marks.pop(peer, None)
         heard.marks.pop(peer, None)
+        heard.told.pop(peer, None)
+        heard.waiting.discard(peer)
         heard.placed[peer] = process.turns.replication.position(peer)
 
     def heard(self, process: Process, peer: NodeName, messages: Iterable[Message]) -> None:
@@ -47,9 +50,9 @@ class Hearing:
         is_pull = False
         for message in messages:
             match message:
-                case ViewMark(view_id):  # it counts at once, or when the gap before it is filled
-                    heard.marks.pop(peer, None)
-                    heard.new_marks[peer] = view_id
+                case ViewMark(view_id):
+                    heard.told[peer].append(view_id)
+                    heard.waiting.add(peer)
                 case Delta():
                     deltas.append(message)
                 case PullChunk() | TableRun() | BucketPins():
@@ -66,13 +69,21 @@ class Hearing:
                 self._gap = (process, peer)
             read = DeltaAck(delta.boot_id, max(seq, delta.upto_seq))
 
-    def marks(self, process: Process) -> dict[NodeName, int]:
-        """The view that each peer has marked, by what this process decides now."""
+    def counted(self, process: Process, peer: NodeName, view_id: int) -> str:
+        """A process goes by this mark from now on; why it must not."""
         heard = self._heard[process.me.boot_id]
-        gaps = process.turns.replication.gaps
-        marks = dict(heard.marks)
-        marks.update({peer: mark for peer, mark in heard.new_marks.items() if peer not in gaps})
-        return marks
+        if peer in process.turns.replication.gaps:
+            return f"{process.name} counts a mark of {peer} before it has what came ahead of it"
+        if view_id not in heard.told[peer]:
+            return f"{process.name} counts a mark of {peer} that is not of the present stream"
+        heard.marks[peer] = view_id
+        if view_id == heard.told[peer][-1]:
+            heard.waiting.discard(peer)
+        return ""
+
+    def has_marked(self, process: Process, peer: NodeName, view_id: int) -> bool:
+        """Whether `peer` has marked this view, by what the process may go by now."""
+        return self._heard[process.me.boot_id].marks.get(peer) == view_id
 
     def misplaced(self, process: Process, teller: Process, delta: Delta) -> str:
         """Why a log does not go on where `process` has read it, as far as it reaches back."""
@@ -89,10 +100,8 @@ class Hearing:
         """After a step; the peer whose gap this process should have noticed in it."""
         gap, self._gap = self._gap, None
         heard = self._heard[process.me.boot_id]
-        if heard.new_marks:
-            gaps = process.turns.replication.gaps
-            for peer in [peer for peer in heard.new_marks if peer not in gaps]:
-                heard.marks[peer] = heard.new_marks.pop(peer)
+        for peer in heard.waiting:  # words ahead of a mark are still read by the one before it
+            heard.marks.pop(peer, None)
         if gap is not None and gap[0].is_running:
             reader, peer = gap
             return None if peer in reader.turns.replication.gaps else peer

@@ -135,6 +135,7 @@ class Judge:
         for key, pin in records.items():
             if not pin.backend:
                 self.books.stones[key] = max(pin.epoch, self.books.stones.get(key, 0))
+                self.books.burying[key, pin.epoch].add(process.name)
 
     # Words between nodes -----------------------------------------------------------------
 
@@ -146,6 +147,11 @@ class Judge:
             self._replicates(process, message)
         elif isinstance(message, ReplicateAnswer) and message.verdict is Verdict.DONE:
             self._agrees(process, peer, message.request)
+
+    def marked(self, process: Process, peer: NodeName, view_id: int) -> None:
+        """Invariant 7: a mark counts once all that came ahead of it is here."""
+        if fault := self._hearing.counted(process, peer, view_id):
+            self.fail(7, fault)
 
     def _replicates(self, process: Process, asked: Replicate) -> None:
         """Invariant 7: no home decides on an absent key before all have told what they know."""
@@ -160,9 +166,8 @@ class Judge:
         ownership = process.membership.ownership
         if is_repeated or asked.view_id != ownership.view_id:
             return
-        marks = self._hearing.marks(process)
         for owner in ownership.owners:
-            is_told = marks.get(owner) == ownership.view_id
+            is_told = self._hearing.has_marked(process, owner, ownership.view_id)
             if owner != process.name and not is_told:
                 self.fail(7, f"{process.name} decides on {key[:3].hex()} without {owner}'s mark")
 

@@ -66,6 +66,10 @@ class Books:
     """Agreed pins, whether or not a client was told, when the first node wrote them down."""
     stones: dict[SessionKey, int] = field(default_factory=dict)
     """The latest epoch in which each key was unpinned."""
+    burying: dict[tuple[SessionKey, int], set[NodeName]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    """The hosts that have written down that a key was unpinned in an epoch."""
     used_at: dict[tuple[SessionKey, Identity], float] = field(default_factory=dict)
     """When a client was last told of each pin, or when it was made."""
     explained: list[str] = field(default_factory=list)

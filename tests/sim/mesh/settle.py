@@ -105,9 +105,11 @@ def check_end(mesh: SimMesh, judge: Judge) -> None:
     for key, pins in judge.books.confirmed.items():
         for confirmed in pins.values():
             _check_kept(mesh, judge, process, key, confirmed)
+    here = {process.name for process in mesh.processes()}
     if not any(fault.is_disk_lost for fault in mesh.log):
         for key, epoch in judge.books.stones.items():
-            _check_unpinned(judge, process, key, epoch)
+            if not judge.books.burying[key, epoch].isdisjoint(here):
+                _check_unpinned(judge, process, key, epoch)
         _check_words(mesh, judge, process)
     for process in mesh.processes():
         counted = process.turns.claims.counters.moved

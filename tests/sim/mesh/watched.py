@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING
 
 from meshlb.core.sticky.claims import ClaimMachine
-from meshlb.core.sticky.events import Effect, Event, Send
+from meshlb.core.sticky.events import Effect, Event, PeerMessage, Send
 from meshlb.core.swim.events import Effect as SwimEffect
 from meshlb.core.swim.events import Event as SwimEvent
 from meshlb.core.swim.membership import Membership
+from meshlb.wire.messages import ViewMark
 
 if TYPE_CHECKING:
     from tests.sim.mesh.process import Process
@@ -34,6 +35,8 @@ class WatchedClaims(ClaimMachine):
     process: "Process"
 
     def receive(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, PeerMessage) and isinstance(event.message, ViewMark):
+            self.process.watcher.marked(self.process, event.sender, event.message.view_id)
         return self._shown(super().receive(event, now))
 
     def handle_timer(self, now: float) -> list[Effect]:

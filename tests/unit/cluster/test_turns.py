@@ -14,6 +14,7 @@ from meshlb.wire.messages import (
     Delta,
     DeltaAck,
     Message,
+    PullChunk,
     Replicate,
     ViewMark,
 )
@@ -99,6 +100,15 @@ def test_a_mark_for_a_stream_that_was_replaced_is_not_sent_on_the_new_one() -> N
     world.sent.clear()
     world.turns.take()
     assert not world.sent
+
+
+def test_a_mark_behind_a_gap_takes_back_the_one_before_and_counts_once_the_gap_is_filled() -> None:
+    world = World()
+    world.turns.hear(B, [Delta(BootId(2), 5, 6, ()), ViewMark(7)])
+    assert world.turns.claims.barrier_missing == {B}
+    world.turns.pull(B, is_synced=True)
+    world.turns.hear(B, [PullChunk(1, (), True)])
+    assert not world.turns.claims.barrier_missing
 
 
 def test_a_pull_leaves_with_a_turn_of_its_own() -> None:
