@@ -47,6 +47,7 @@ UNMIRRORED = {
     "meshlb/core/balance/candidate.py": "an interface without behaviour",
     "meshlb/core/sticky/table.py": "an interface without behaviour",
     "meshlb/node/life.py": "tests/peers: it only wires what is tested apart",
+    "meshlb/net/last_resort.py": "tests/runtime/proxy/test_bugs.py: what a bug leaves standing",
     **{
         f"meshlb/node/{name}.py": "tests/peers ask it through the admin API"
         for name in ("readings", "shapes", "view")
@@ -59,7 +60,6 @@ UNMIRRORED = {
             "dispatcher",
             "downstream",
             "frontend",
-            "last_resort",
             "passage",
             "pool",
             "tunnels",

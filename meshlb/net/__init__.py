@@ -1,1 +1,1 @@
-"""Socket adapters: listening, connecting, mapping of operating-system errors."""
+"""Sockets: listening, connecting, TLS, and the reactor that moves bytes."""

@@ -21,7 +21,7 @@ import trio
 
 from meshlb.core.http.answers import answer
 from meshlb.errors import DownstreamError, UpstreamError
-from meshlb.proxy.reactor import READ
+from meshlb.net.reactor import READ
 from meshlb.proxy.stream import Channel, Stream
 
 if TYPE_CHECKING:

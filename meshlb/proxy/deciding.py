@@ -11,8 +11,8 @@ import trio
 
 from meshlb.core.http.request import RequestHead
 from meshlb.errors import UpstreamError
+from meshlb.net.last_resort import end_failed
 from meshlb.proxy.client import DECIDING, Client
-from meshlb.proxy.last_resort import end_failed
 from meshlb.proxy.stream import Channel
 from meshlb.proxy.upstream import Upstream
 

@@ -17,11 +17,11 @@ from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.table import StickTable
 from meshlb.errors import NoQuorumError, UpstreamError
 from meshlb.model import BackendName, PoolName
+from meshlb.net.last_resort import Abortable, end_failed
+from meshlb.net.reactor import Reactor
 from meshlb.net.sockets import connect_tcp
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
-from meshlb.proxy.last_resort import Abortable, end_failed
-from meshlb.proxy.reactor import Reactor
 from meshlb.proxy.upstream import Upstream
 
 ATTEMPTS_MAX = 4

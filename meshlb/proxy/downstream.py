@@ -14,9 +14,9 @@ from meshlb.core.http.request import RequestHead
 from meshlb.core.http.response import ResponseHead
 from meshlb.core.sticky.cookie import set_cookie_line
 from meshlb.errors import DownstreamError, UpstreamError
+from meshlb.net.reactor import BROKEN, READ, WRITE
 from meshlb.proxy.client import EXCHANGE, HEAD, LINGER, LINGER_BYTES_MAX
 from meshlb.proxy.deciding import REPEATABLE_METHODS, Deciding
-from meshlb.proxy.reactor import BROKEN, READ, WRITE
 from meshlb.proxy.stream import READ_BYTES, Channel
 from meshlb.proxy.upstream import Upstream
 

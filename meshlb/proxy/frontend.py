@@ -16,6 +16,8 @@ from meshlb.core.http.request import RequestParser
 from meshlb.core.route import Decision
 from meshlb.errors import ListenError
 from meshlb.model import Address
+from meshlb.net.last_resort import end_failed
+from meshlb.net.reactor import READ, Reactor
 from meshlb.net.sockets import (
     BACKLOG_CONNECTIONS,
     OUT_OF_RESOURCES,
@@ -26,10 +28,8 @@ from meshlb.net.sockets import (
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ListenerCounters, ProxyCounters
 from meshlb.proxy.downstream import Downstream
-from meshlb.proxy.last_resort import end_failed
 from meshlb.proxy.passage import Passage
 from meshlb.proxy.pool import Pool
-from meshlb.proxy.reactor import READ, Reactor
 from meshlb.proxy.stream import Stream
 from meshlb.proxy.tunnels import RENEWALS_PER_TTL, Tunnels
 

@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from meshlb.errors import UpstreamError
-from meshlb.proxy.last_resort import end_failed
+from meshlb.net.last_resort import end_failed
 from meshlb.proxy.stream import Channel, Stream
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import trio
 from meshlb.config.schema import Settings
 from meshlb.core.sticky.table import StickTable
 from meshlb.model import Address, PoolName
+from meshlb.net.reactor import Reactor
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.pool import Pool
 from meshlb.proxy.prober import Prober
-from meshlb.proxy.reactor import Reactor
 from meshlb.proxy.tunnels import Tunnels
 
 log = structlog.get_logger()

@@ -11,10 +11,10 @@ from meshlb.core.sticky.cookie import CookieSealer
 from meshlb.core.sticky.extract import KeyRule
 from meshlb.core.sticky.table import StickTable
 from meshlb.model import BackendName, KeySource, PoolName
+from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.dispatcher import Dispatcher
-from meshlb.proxy.reactor import Reactor
 
 RESPONSE_HEAD_BYTES_MAX = 128 << 10
 """A backend's response head; a larger one is answered with 502."""

@@ -11,7 +11,7 @@ import struct
 from abc import ABC, abstractmethod
 from typing import Protocol
 
-from meshlb.proxy.reactor import READ, WRITE, Reactor
+from meshlb.net.reactor import READ, WRITE, Reactor
 
 READ_BYTES = 65_536
 """The most that one `recv` takes, and so the most that one event moves."""

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from meshlb.net.reactor import BROKEN, READ, WRITE, Reactor
 from meshlb.proxy.counters import ProxyCounters
-from meshlb.proxy.reactor import BROKEN, READ, WRITE, Reactor
 from meshlb.proxy.stream import READ_BYTES, Stream
 
 RECHECK_S_MAX = 30.0

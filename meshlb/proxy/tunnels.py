@@ -6,9 +6,9 @@ import trio
 
 from meshlb.core.route import Decision
 from meshlb.core.sticky.table import StickTable
+from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
-from meshlb.proxy.reactor import Reactor
 from meshlb.proxy.stream import Stream
 from meshlb.proxy.tunnel import Lease, Tunnel
 

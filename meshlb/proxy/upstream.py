@@ -16,8 +16,8 @@ from meshlb.core.http.framing import CHUNKED, CLOSE, LENGTH, NONE
 from meshlb.core.http.head import find_head_end
 from meshlb.core.http.response import SWITCHING_PROTOCOLS, ResponseHead, ResponseParser
 from meshlb.errors import UpstreamError
+from meshlb.net.reactor import BROKEN, READ, WRITE, Reactor
 from meshlb.proxy.backend import IDLE_CONNECTIONS_MAX, Backend
-from meshlb.proxy.reactor import BROKEN, READ, WRITE, Reactor
 from meshlb.proxy.stream import READ_BYTES, Channel, Stream
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 import trio
 import trio.testing
 
+from meshlb.net.reactor import Reactor
 from meshlb.proxy.counters import ProxyCounters
-from meshlb.proxy.reactor import Reactor
 from meshlb.proxy.stream import Stream
 from meshlb.proxy.tunnel import RECHECK_S_MAX, Lease, Tunnel
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 import trio
 
-from meshlb.proxy.deadlines import Deadlines, Expiring
-from meshlb.proxy.last_resort import Abortable, end_failed
+from meshlb.net.deadlines import Deadlines, Expiring
+from meshlb.net.last_resort import Abortable, end_failed
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT

@@ -1,6 +1,6 @@
 """What is done with a connection that struck a bug: it ends, and nothing else does.
 
-Owns the last line of defence of the data plane. Whoever runs the code of one connection (the
+Owns the last line of defence of whatever moves bytes. Whoever runs the code of one connection (the
 reactor, the wheel of time-outs, a connection's task) calls it with what failed.
 """
 

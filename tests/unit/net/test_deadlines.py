@@ -1,6 +1,6 @@
 """Time-outs are asked for when due, again when wanted, and never twice."""
 
-from meshlb.proxy.deadlines import TICK_S, Deadlines
+from meshlb.net.deadlines import TICK_S, Deadlines
 
 
 class Subject:

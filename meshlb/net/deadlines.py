@@ -8,7 +8,7 @@ Knows nothing of sockets; time is an argument.
 
 from typing import Protocol
 
-from meshlb.proxy.last_resort import Abortable, end_failed
+from meshlb.net.last_resort import Abortable, end_failed
 
 TICK_S = 0.1
 """Width of a bucket: a time-out is up to this much late."""

@@ -9,7 +9,7 @@ import trio.lowlevel
 import trio.testing
 from structlog.testing import capture_logs
 
-from meshlb.proxy.reactor import READ, Reactor
+from meshlb.net.reactor import READ, Reactor
 
 
 @asynccontextmanager
