@@ -55,6 +55,7 @@ UNMIRRORED = {
     **{
         f"meshlb/proxy/{name}.py": "tests/runtime/proxy: seen from both ends of real sockets"
         for name in (
+            "change",
             "client",
             "deciding",
             "dispatcher",

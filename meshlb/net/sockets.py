@@ -34,6 +34,12 @@ def is_ip(host: str) -> bool:
     return False
 
 
+def address_of(sock: socket.socket) -> Address:
+    """Where an Internet socket is bound."""
+    host, port = sock.getsockname()[:2]
+    return Address(host, port)
+
+
 def bind_tcp(address: Address) -> socket.socket:
     """A non-blocking stream socket that is bound and does not listen yet; the caller owns it.
 

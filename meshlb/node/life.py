@@ -205,7 +205,8 @@ class Node:
 
     def _why_unusable(self, pool: PoolName, backend: BackendName) -> str:
         """Why sessions leave a backend, as this node sees it now."""
-        known = self._plane.pools[pool].backends.get(backend)
+        known_pool = self._plane.pools.get(pool)
+        known = known_pool.backends.get(backend) if known_pool is not None else None
         if known is None:
             return f"{backend} is not configured any more"
         if known.state is BackendState.MAINTENANCE:

@@ -31,6 +31,7 @@ class Backend:
     __slots__ = (
         "_healthy",
         "_ordered",
+        "_retired",
         "address",
         "connections",
         "idle",
@@ -50,6 +51,7 @@ class Backend:
         self.idle: list[Upstream] = []
         self._healthy = True
         self._ordered = BackendState.UP
+        self._retired = False
         self._derive()
 
     @property
@@ -74,10 +76,20 @@ class Backend:
         self._ordered = state
         self._derive()
 
+    def weigh(self, weight: int) -> None:
+        """Its share of the new sessions is another one from now on."""
+        self.weight = weight
+        self._derive()
+
+    def retire(self) -> None:
+        """It is configured no longer: what is in progress there ends, and nothing begins."""
+        self._retired = True
+        self._derive()
+
     def _derive(self) -> None:
         state = self.state
-        self.takes_new = state is BackendState.UP and self.weight > 0
-        self.takes_pinned = state in (BackendState.UP, BackendState.DRAINING)
+        self.takes_new = state is BackendState.UP and self.weight > 0 and not self._retired
+        self.takes_pinned = state in (BackendState.UP, BackendState.DRAINING) and not self._retired
         if not self.takes_pinned:
             self.close_idle()
 

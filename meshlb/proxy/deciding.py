@@ -28,11 +28,12 @@ REPEATABLE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b
 class Deciding(Client):
     """What finds a backend for a request."""
 
-    __slots__ = ("_keep_alive", "_request")
+    __slots__ = ("_dispatcher", "_keep_alive", "_request")
 
     def __init__(self, frontend: "Frontend", sock: Channel, client: str) -> None:
         """Own `sock`, a fresh connection from `client`."""
         super().__init__(frontend, sock, client)
+        self._dispatcher = frontend.dispatcher
         self._keep_alive = True
         self._request: RequestHead | None = None
 
@@ -43,11 +44,13 @@ class Deciding(Client):
     def decide(self, decision: "Decision[Backend]", request: RequestHead) -> None:
         """Forward `request` at once where nothing has to be awaited."""
         self._decision = decision
+        # What is decided by one configuration is not carried out by another one.
+        self._dispatcher = self._frontend.dispatcher
         if decision.proposal is None or request.websocket:
             self._dispatch(decision, request)
         else:
             self.phase = DECIDING
-            self._frontend.dispatcher.claim_soon(decision, self)
+            self._dispatcher.claim_soon(decision, self)
 
     def claimed(self) -> None:
         """The cluster has decided."""
@@ -90,7 +93,7 @@ class Deciding(Client):
         decision = self._decision
         assert decision is not None
         try:
-            upstream = await self._frontend.dispatcher.obtain(decision, fresh=fresh)
+            upstream = await self._dispatcher.obtain(decision, fresh=fresh)
         except UpstreamError as error:
             if not self.closed:
                 self.refuse(error.status)

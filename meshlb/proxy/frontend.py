@@ -15,13 +15,12 @@ from meshlb.core.http.forwarding import Forwarding
 from meshlb.core.http.request import RequestParser
 from meshlb.core.route import Decision
 from meshlb.errors import ListenError
-from meshlb.model import Address
 from meshlb.net.last_resort import end_failed
 from meshlb.net.reactor import READ, Reactor
 from meshlb.net.sockets import (
     BACKLOG_CONNECTIONS,
     OUT_OF_RESOURCES,
-    bind_tcp,
+    address_of,
     describe,
     no_delay,
 )
@@ -45,6 +44,7 @@ class Frontend:
     """The run-time side of one `[[listener]]`.
 
     Attributes:
+        address: where clients connect; the port is a number, also where 0 was asked for.
         draining: no new clients, and no further request from the old ones.
         recheck_s: how often a connection is asked for its time-outs; the shortest of them.
     """
@@ -53,6 +53,7 @@ class Frontend:
         self,
         settings: ListenerSettings,
         pool: Pool,
+        sock: socket.socket,
         *,
         reactor: Reactor,
         tunnels: Tunnels,
@@ -60,11 +61,12 @@ class Frontend:
         table_ahead_s: float,
         counters: ProxyCounters,
     ) -> None:
-        """Wire a listener; `bind` and `listen` open its socket.
+        """Wire a listener; `listen` lets clients in.
 
         Args:
             settings: from the configuration.
             pool: answers the requests.
+            sock: bound, and perhaps listening already; the frontend owns it.
             reactor: moves the bytes.
             tunnels: the register for upgraded connections.
             nursery: for the tasks of connections that wait for a decision.
@@ -78,6 +80,21 @@ class Frontend:
         self.table_ahead_s = table_ahead_s
         self.counters = counters
         self.tally = counters.listeners.setdefault(settings.name, ListenerCounters())
+        self.secure = False
+        self.draining = False
+        self._clients: set[Stream] = set()
+        self._tunnels_open = 0
+        self._sock: socket.socket | None = sock
+        self._accepting = False
+        self._paused = False
+        self._emptied = trio.Event()
+        self._emptied.set()
+        self.address = address_of(sock)
+        self.use(settings, pool)
+
+    def use(self, settings: ListenerSettings, pool: Pool) -> None:
+        """Serve by other settings from now on; exchanges in progress end as they began."""
+        self._settings = settings
         self.timeouts = settings.timeouts
         self.response_timeout_s = pool.settings.response_timeout_s
         self.recheck_s = min(
@@ -93,27 +110,18 @@ class Frontend:
             drop_cookie=pool.cookie_name.encode() if pool.cookie_name else None,
         )
         self.forwarding = Forwarding(settings.trusted_proxies)
-        self.secure = False
         self.router = pool.router
         self.dispatcher = pool.dispatcher
-        self.draining = False
-        self._settings = settings
-        self._clients: set[Stream] = set()
-        self._tunnels_open = 0
-        self._sock: socket.socket | None = None
-        self._paused = False
-        self._emptied = trio.Event()
-        self._emptied.set()
 
-    def bind(self) -> Address:
-        """Take the address; returns it, for its port may have been 0. Clients are refused yet.
+    @property
+    def settings(self) -> ListenerSettings:
+        """What it serves by."""
+        return self._settings
 
-        Raises:
-            ListenError: the address cannot be bound.
-        """
-        self._sock = bind_tcp(self._settings.bind)
-        host, port = self._sock.getsockname()[:2]
-        return Address(host, port)
+    @property
+    def sock(self) -> socket.socket | None:
+        """The listening socket, still the frontend's; None once it has stopped accepting."""
+        return self._sock
 
     def listen(self) -> None:
         """Accept from now on; not if the node has begun to leave meanwhile.
@@ -121,35 +129,64 @@ class Frontend:
         Raises:
             ListenError: somebody else listens on the address after all.
         """
-        if self._sock is None:
+        if self._sock is None or self._accepting:
             return
         try:
             self._sock.listen(BACKLOG_CONNECTIONS)
         except OSError as error:
-            raise ListenError(
-                f"cannot listen on {self._settings.bind}: {describe(error)}"
-            ) from error
-        self.reactor.register(self._sock.fileno(), self._accept)
+            raise ListenError(f"cannot listen on {self.address}: {describe(error)}") from error
+        self._accepting = True
+        self.reactor.register(self._sock.fileno(), self._on_newcomers)
 
-    def _accept(self, event: int) -> None:
+    def take(self, sock: socket.socket) -> None:
+        """Own `sock`, and accept there after `listen`; it may be the one it has already."""
+        self._sock = sock
+        self.address = address_of(sock)
+
+    def give_up(self, *, close: bool) -> None:
+        """Accept no longer on the present socket; clients that are connected stay.
+
+        Args:
+            close: nobody else goes on with it: those who wait at it are let in first.
+        """
+        if close:
+            self._accept_waiting()
+            self.stop_accepting()
+        elif self._sock is not None:
+            self._accepting = False
+            self.reactor.unregister(self._sock.fileno())
+            self._sock = None
+
+    def _accept_waiting(self) -> None:
+        """Let in all who have connected already."""
+        rounds = BACKLOG_CONNECTIONS // ACCEPTS_PER_EVENT_MAX
+        while self._accepting and rounds and self._accept():
+            rounds -= 1
+
+    def _on_newcomers(self, event: int) -> None:
+        self._accept()
+
+    def _accept(self) -> bool:
+        """Let newcomers in; True where there may be more of them."""
         for _ in range(ACCEPTS_PER_EVENT_MAX):
             if self._sock is None:
-                return
+                return False
             if self._is_full():
                 self._pause("the limit of connections is reached")
-                return
+                return False
             try:
                 sock, peer = self._sock.accept()
             except BlockingIOError:
-                return
+                return False
             except OSError as error:
                 if error.errno in OUT_OF_RESOURCES:
                     self._pause("the node is out of descriptors or memory")
-                    return
+                    return False
                 continue
             sock.setblocking(False)
             no_delay(sock)
             self._welcome(sock, peer[0])
+        return True
 
     def _welcome(self, sock: socket.socket, client: str) -> None:
         self.tally.accepted += 1
@@ -184,7 +221,8 @@ class Frontend:
         if self._sock is not None:
             if self._is_full():
                 return now + ACCEPT_PAUSE_S
-            self.reactor.watch(self._sock.fileno(), READ)
+            if self._accepting:
+                self.reactor.watch(self._sock.fileno(), READ)
         self._paused = False
         return None
 
@@ -228,6 +266,7 @@ class Frontend:
     def stop_accepting(self) -> None:
         """Close the listening socket; clients that are connected stay."""
         if self._sock is not None:
+            self._accepting = False
             self.reactor.unregister(self._sock.fileno())
             self._sock.close()
             self._sock = None
@@ -239,13 +278,18 @@ class Frontend:
         """
         self.reactor.catch_up()
         self.draining = True
-        self._accept(READ)
+        self._accept_waiting()
         self.stop_accepting()
         for client in list(self._clients):
             try:
                 client.drain()
             except Exception:
                 end_failed(client)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has clients, tunnels apart."""
+        return bool(self._clients)
 
     async def wait_empty(self) -> None:
         """Return when no client is left that is not a tunnel."""

@@ -1,14 +1,18 @@
 """The data plane of one process: reactor, pools, probes and listeners under one nursery."""
 
+import socket
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import structlog
 import trio
 
-from meshlb.config.schema import Settings
+from meshlb.config.schema import ListenerSettings, Settings
 from meshlb.core.sticky.table import StickTable
 from meshlb.model import Address, PoolName
 from meshlb.net.reactor import Reactor
+from meshlb.net.sockets import bind_tcp
+from meshlb.proxy.change import Change, find_sockets
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.pool import Pool
@@ -24,7 +28,6 @@ class DataPlane:
     Attributes:
         pools: by name.
         accepting: set once clients are accepted.
-        addresses: of the listeners, by name, once they are bound.
         counters: for the metrics.
     """
 
@@ -36,6 +39,7 @@ class DataPlane:
         table_now: Callable[[], float],
         cookie_secrets: tuple[bytes, ...],
         key_secret: bytes,
+        sockets: Mapping[str, socket.socket] = MappingProxyType({}),
     ) -> None:
         """Build the data plane; `run` opens its sockets.
 
@@ -45,31 +49,38 @@ class DataPlane:
             table_now: the table's clock, in seconds.
             cookie_secrets: the first seals load-balancer cookies, all open them.
             key_secret: keys the hash of session keys; the same on all nodes.
+            sockets: by the name of the listener that gets it: non-blocking, bound, and perhaps
+                listening already. They are the plane's from now on; other listeners bind.
         """
         self._settings = settings
+        self._table = table
         self._table_now = table_now
+        self._cookie_secrets, self._key_secret = cookie_secrets, key_secret
+        self._given = dict(sockets)
         self.counters = ProxyCounters()
         self._reactor = Reactor()
         self.tunnels = Tunnels(self._reactor, self.counters, table, table_now)
-        self.pools: Mapping[PoolName, Pool] = {
-            name: Pool(
-                name,
-                pool,
-                reactor=self._reactor,
-                table=table,
-                table_now=table_now,
-                cookie_secrets=cookie_secrets,
-                key_secret=key_secret,
-                counters=self.counters,
-                doubt=lambda backend: self._prober.doubt(backend),
-            )
-            for name, pool in settings.pools.items()
-        }
-        self._prober = Prober(list(self.pools.values()))
+        self.pools: Mapping[PoolName, Pool] = {}
+        self.pools = self._make_pools(settings)
+        self._prober = Prober(self.pools.values())
         self._frontends: list[Frontend] = []
-        self.addresses: dict[str, Address] = {}
+        self._retired: list[Frontend] = []
+        self._nursery: trio.Nursery | None = None
         self.accepting = trio.Event()
         self.draining = False
+
+    @property
+    def addresses(self) -> dict[str, Address]:
+        """Where clients reach the listeners, by name, once they are bound."""
+        return {frontend.name: frontend.address for frontend in self._frontends}
+
+    @property
+    def sockets(self) -> dict[str, socket.socket]:
+        """The listeners' sockets by name, to be handed to another process; they stay the plane's.
+
+        It may use them as `sockets` of `__init__`, also while this plane goes on accepting.
+        """
+        return {f.name: f.sock for f in self._frontends if f.sock is not None}
 
     async def run(
         self,
@@ -87,21 +98,12 @@ class DataPlane:
             ListenError: an address cannot be bound; nothing is left open.
         """
         try:
-            async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as self._nursery:
                 for settings in self._settings.listeners:
-                    frontend = Frontend(
-                        settings,
-                        self.pools[settings.pool],
-                        reactor=self._reactor,
-                        tunnels=self.tunnels,
-                        nursery=nursery,
-                        table_ahead_s=self._table_now() - trio.current_time(),
-                        counters=self.counters,
-                    )
-                    self._frontends.append(frontend)
-                    self.addresses[settings.name] = frontend.bind()
-                nursery.start_soon(self._reactor.run)
-                nursery.start_soon(self._prober.run)
+                    sock = self._given.pop(settings.name, None) or bind_tcp(settings.bind)
+                    self._frontends.append(self._make_frontend(settings, sock))
+                self._nursery.start_soon(self._reactor.run)
+                self._nursery.start_soon(self._prober.run)
                 task_status.started()
                 await self._prober.wait_first_round()
                 await may_listen.wait()
@@ -111,8 +113,119 @@ class DataPlane:
         finally:
             self._close()
 
+    async def apply(self, settings: Settings) -> None:
+        """Serve by other settings from now on, keeping every connection; see `prepare`."""
+        self.commit(await self.prepare(settings))
+
+    async def prepare(self, settings: Settings) -> Change:
+        """Do all of a change of settings that can fail or takes time; nothing changes yet.
+
+        Backends that are new are probed once, so that they can serve from the first moment. The
+        caller hands the result to `commit`, or closes it.
+
+        Raises:
+            ConfigError: with each address that cannot be bound; nothing has changed.
+        """
+        assert self._nursery is not None, "`run` comes first"
+        sockets, fresh = find_sockets(
+            settings.listeners, self._frontends, listening=self.accepting.is_set()
+        )
+        change = Change(settings, self._make_pools(settings), sockets, fresh)
+        try:
+            await self._prober.look_at_new(change.pools.values())
+        except BaseException:
+            change.close()
+            raise
+        return change
+
+    def commit(self, change: Change) -> None:
+        """Put a change in place, in one step; nothing of it can fail.
+
+        Connections stay. Exchanges in progress end as they began; what begins afterwards goes by
+        the new settings. Those of a listener that is gone are drained, and at a backend that is
+        gone nothing begins any more.
+        """
+        if self.draining:
+            change.close()
+            return
+        before, self.pools = self.pools, change.pools
+        for name, pool in self.pools.items():
+            pool.replace(before.get(name))
+        for name in before.keys() - self.pools.keys():
+            before[name].retire()
+        self._prober.follow(self.pools.values())
+        self._settings = change.settings
+        self._exchange_frontends(change)
+
+    def _exchange_frontends(self, change: Change) -> None:
+        self._reactor.catch_up()
+        wanted = {listener.name: listener for listener in change.settings.listeners}
+        taken = set(change.sockets.values())
+        staying: dict[str, Frontend] = {}
+        for frontend in self._frontends:
+            name = frontend.name
+            stays = name in wanted and wanted[name].protocol == frontend.settings.protocol
+            if not stays or frontend.sock is not change.sockets[name]:
+                frontend.give_up(close=frontend.sock not in taken)
+            if stays:
+                staying[name] = frontend
+            else:
+                frontend.drain()
+                self._retired.append(frontend)
+        self._frontends = []
+        for name, settings in wanted.items():
+            sock = change.sockets[name]
+            if name in staying:
+                frontend = staying[name]
+                frontend.use(settings, self.pools[settings.pool])
+                frontend.take(sock)
+            else:
+                frontend = self._make_frontend(settings, sock)
+            self._frontends.append(frontend)
+            if self.accepting.is_set():
+                frontend.listen()
+        self._forget_retired()
+
+    def _forget_retired(self) -> None:
+        """Frontends that are gone, and whose last client is, count no longer."""
+        self._retired = [frontend for frontend in self._retired if frontend.serves]
+        serving = {frontend.name for frontend in [*self._frontends, *self._retired]}
+        for name in self.counters.listeners.keys() - serving:
+            del self.counters.listeners[name]
+
+    def _make_frontend(self, settings: ListenerSettings, sock: socket.socket) -> Frontend:
+        assert self._nursery is not None
+        return Frontend(
+            settings,
+            self.pools[settings.pool],
+            sock,
+            reactor=self._reactor,
+            tunnels=self.tunnels,
+            nursery=self._nursery,
+            table_ahead_s=self._table_now() - trio.current_time(),
+            counters=self.counters,
+        )
+
+    def _make_pools(self, settings: Settings) -> dict[PoolName, Pool]:
+        return {
+            name: Pool(
+                name,
+                pool,
+                reactor=self._reactor,
+                table=self._table,
+                table_now=self._table_now,
+                cookie_secrets=self._cookie_secrets,
+                key_secret=self._key_secret,
+                counters=self.counters,
+                doubt=lambda backend: self._prober.doubt(backend),
+                before=self.pools.get(name),
+            )
+            for name, pool in settings.pools.items()
+        }
+
     def use_secrets(self, *, cookie_secrets: tuple[bytes, ...], key_secret: bytes) -> None:
         """Seal, open and hash with other secrets from now on; see `__init__`."""
+        self._cookie_secrets, self._key_secret = cookie_secrets, key_secret
         for pool in self.pools.values():
             pool.use_secrets(cookie_secrets=cookie_secrets, key_secret=key_secret)
 
@@ -125,7 +238,7 @@ class DataPlane:
         for frontend in self._frontends:
             frontend.drain()
         with trio.move_on_after(timeout_s) as scope:
-            for frontend in self._frontends:
+            for frontend in [*self._frontends, *self._retired]:
                 await frontend.wait_empty()
             await self.tunnels.wait_empty()
         if scope.cancelled_caught:
@@ -137,13 +250,15 @@ class DataPlane:
         self._disconnect()
 
     def _disconnect(self) -> None:
-        for frontend in self._frontends:
+        for frontend in [*self._frontends, *self._retired]:
             frontend.stop_accepting()
             frontend.close_all()
         self.tunnels.close_all()
 
     def _close(self) -> None:
         self._disconnect()
+        for sock in self._given.values():
+            sock.close()
         for pool in self.pools.values():
             for backend in pool.backends.values():
                 backend.close_idle()

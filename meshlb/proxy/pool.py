@@ -1,16 +1,16 @@
 """A pool at run time: its backends, its router and dispatcher, built from the settings."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from meshlb.config.schema import PoolSettings
-from meshlb.core.balance.policy import policy_named
+from meshlb.config.schema import BackendSettings, PoolSettings
+from meshlb.core.balance.policy import Policy, policy_named
 from meshlb.core.http.response import ResponseParser
 from meshlb.core.route import Router
 from meshlb.core.sticky.cookie import CookieSealer
 from meshlb.core.sticky.extract import KeyRule
 from meshlb.core.sticky.table import StickTable
-from meshlb.model import BackendName, KeySource, PoolName
+from meshlb.model import KeySource, PoolName
 from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
@@ -40,37 +40,38 @@ class Pool:
         key_secret: bytes,
         counters: ProxyCounters,
         doubt: Callable[[Backend], None],
+        before: "Pool | None" = None,
     ) -> None:
-        """Build a pool.
+        """Build a pool; nothing changes for `before` until the new one takes its place.
 
         Args:
             name: its name; part of every session key.
             settings: from the configuration.
             reactor: moves the bytes.
             table: the stick table.
-            table_now: the table's clock, in seconds.
+            table_now: its clock, in seconds.
             cookie_secrets: the first seals load-balancer cookies, all open them.
             key_secret: keys the hash of session keys.
             counters: of the process.
             doubt: called with a backend to which a connect failed.
+            before: the pool of this name until now; both share the backends that stay.
         """
         self.name = name
         self.settings = settings
-        self.backends = {b.name: Backend(b) for b in settings.backends}
-        rules = [
-            KeyRule(by=s.by, name=s.key_name, ttl_s=s.ttl_s, max_age_s=s.max_age_s)
-            for s in settings.sticky
-        ]
-        self.rules = rules
-        self.cookie_name = next((r.name for r in rules if r.by is KeySource.COOKIE), None)
+        self.backends = {
+            b.name: (before and before.staying(b)) or Backend(b) for b in settings.backends
+        }
+        self.rules = _rules(settings)
+        self.cookie_name = next((r.name for r in self.rules if r.by is KeySource.COOKIE), None)
         self._sealer: CookieSealer | None = None
         if self.cookie_name is not None:
             self._sealer = CookieSealer(cookie_secrets, pool=name, name=self.cookie_name)
+        self._policy: Policy = _policy(settings, before)
         self.router: Router[Backend] = Router(
             name,
-            rules=rules,
+            rules=self.rules,
             backends=self.backends,
-            policy=policy_named(settings.balance),
+            policy=self._policy,
             table=table,
             sealer=self._sealer,
             key_secret=key_secret,
@@ -94,6 +95,36 @@ class Pool:
             self._sealer.use(cookie_secrets)
         self.router.use_key_secret(key_secret)
 
-    def backend(self, name: BackendName) -> Backend | None:
-        """The backend of that name."""
-        return self.backends.get(name)
+    def staying(self, settings: BackendSettings) -> Backend | None:
+        """The backend that `settings` describe too; at most its weight is another one."""
+        for known in self.settings.backends:
+            if known.name == settings.name:
+                alike = known.model_copy(update={"weight": settings.weight}) == settings
+                return self.backends[known.name] if alike else None
+        return None
+
+    def replace(self, before: "Pool | None") -> None:
+        """Take the place of `before`: its backends that are not among this one's retire."""
+        for settings in self.settings.backends:
+            self.backends[settings.name].weigh(settings.weight)
+        if before is not None:
+            before.retire(but=self.backends.values())
+
+    def retire(self, *, but: Collection[Backend] = ()) -> None:
+        """Nothing begins at these backends any more; what is in progress ends."""
+        for backend in set(self.backends.values()).difference(but):
+            backend.retire()
+
+
+def _rules(settings: PoolSettings) -> list[KeyRule]:
+    return [
+        KeyRule(by=s.by, name=s.key_name, ttl_s=s.ttl_s, max_age_s=s.max_age_s)
+        for s in settings.sticky
+    ]
+
+
+def _policy(settings: PoolSettings, before: Pool | None) -> Policy:
+    """That of `before`, if it is of the same kind, for it knows whose turn it is."""
+    if before is not None and before.settings.balance == settings.balance:
+        return before._policy
+    return policy_named(settings.balance)

@@ -6,6 +6,8 @@ start is down at once. A connect that failed in the data plane brings the next p
 """
 
 import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import httpx
 import structlog
@@ -14,6 +16,7 @@ import trio
 from meshlb.config.schema import HealthSettings
 from meshlb.core.balance.health import Health
 from meshlb.errors import UpstreamError
+from meshlb.model import PoolName
 from meshlb.net.sockets import OUT_OF_RESOURCES, connect_tcp
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.pool import Pool
@@ -24,20 +27,34 @@ JITTER_FRACTION = 0.1
 log = structlog.get_logger()
 
 
-class Prober:
-    """Probes all backends of all pools.
+@dataclass(slots=True)
+class _Watch:
+    """The probing of one backend.
 
-    Attributes:
-        doubted: by backend, the event that brings its next probe forward.
+    `health` knows whether the backend is up, where it was probed already.
     """
 
-    def __init__(self, pools: list[Pool]) -> None:
-        self._pools = pools
-        self._doubted: dict[Backend, trio.Event] = {}
-        self._unprobed = sum(len(pool.backends) for pool in pools)
+    pool: PoolName
+    settings: HealthSettings
+    health: Health
+    doubted: trio.Event = field(default_factory=trio.Event)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+
+class Prober:
+    """Probes the backends that it is told to follow."""
+
+    def __init__(self, pools: Iterable[Pool]) -> None:
+        self._watches: dict[Backend, _Watch] = {}
+        self._unprobed: set[Backend] = set()
         self._all_probed = trio.Event()
-        if not self._unprobed:
-            self._all_probed.set()
+        self._nursery: trio.Nursery | None = None
+        for pool in pools:
+            for backend in pool.backends.values():
+                self._unprobed.add(backend)
+                health = Health(rise=pool.settings.health.rise, fall=pool.settings.health.fall)
+                self._watches[backend] = _Watch(pool.name, pool.settings.health, health)
+        self._probed()
 
     async def wait_first_round(self) -> None:
         """Return when every backend has been probed once."""
@@ -45,57 +62,97 @@ class Prober:
 
     def doubt(self, backend: Backend) -> None:
         """A connect to `backend` failed: probe it now."""
-        event = self._doubted.get(backend)
-        if event is not None:
-            event.set()
+        watch = self._watches.get(backend)
+        if watch is not None:
+            watch.doubted.set()
+
+    async def look_at_new(self, pools: Iterable[Pool]) -> None:
+        """Probe once, side by side, the backends that are not followed yet: are they well?"""
+        async with _transport() as transport, trio.open_nursery() as nursery:
+            for pool in pools:
+                for backend in pool.backends.values():
+                    if backend not in self._watches:
+                        nursery.start_soon(_look, backend, pool.settings.health, transport)
+
+    def follow(self, pools: Iterable[Pool]) -> None:
+        """Probe the backends of `pools` from now on, and no others; what is known stays known."""
+        wanted = {backend: pool for pool in pools for backend in pool.backends.values()}
+        for backend in [b for b in self._watches if b not in wanted]:
+            self._watches.pop(backend).scope.cancel()
+            self._unprobed.discard(backend)
+        for backend, pool in wanted.items():
+            settings = pool.settings.health
+            known = self._watches.get(backend)
+            if known is not None and known.settings == settings:
+                continue
+            if known is not None:
+                known.scope.cancel()
+            up = None if backend in self._unprobed else backend.healthy
+            health = Health(rise=settings.rise, fall=settings.fall, up=up)
+            watch = self._watches[backend] = _Watch(pool.name, settings, health)
+            if self._nursery is not None:
+                self._nursery.start_soon(self._watch, backend, watch)
+        self._probed()
 
     async def run(self) -> None:
         """Probe until cancelled."""
-        limits = httpx.Limits(max_keepalive_connections=0)
-        async with (
-            # Probes are plain HTTP; to load certificates would hold up the loop for 20 ms.
-            httpx.AsyncHTTPTransport(limits=limits, trust_env=False, verify=False) as transport,
-            trio.open_nursery() as nursery,
-        ):
-            for pool in self._pools:
-                for backend in pool.backends.values():
-                    nursery.start_soon(self._watch, pool, backend, transport)
+        async with _transport() as transport, trio.open_nursery() as nursery:
+            self._nursery, self._transport = nursery, transport
+            for backend, watch in self._watches.items():
+                nursery.start_soon(self._watch, backend, watch)
+            await trio.sleep_forever()
 
-    async def _watch(
-        self, pool: Pool, backend: Backend, transport: httpx.AsyncHTTPTransport
-    ) -> None:
-        settings = pool.settings.health
-        health = Health(rise=settings.rise, fall=settings.fall)
-        unprobed = True
-        while True:
-            self._doubted[backend] = doubted = trio.Event()
-            reason = await probe(backend, settings, transport)
-            if reason is None:
-                await trio.sleep(settings.interval_s)
-                continue
-            healthy = health.record(good=not reason)
-            if healthy != backend.healthy:
-                log.warning(
-                    "backend is up" if healthy else "backend is down",
-                    pool=pool.name,
-                    backend=backend.name,
-                    reason=reason,
-                )
-            backend.reason = reason
-            backend.set_healthy(healthy)
-            if unprobed:
-                unprobed = False
-                self._probed_once()
-            pause_s = settings.interval_s * (1 + JITTER_FRACTION * random.uniform(-1, 1))
-            with trio.move_on_after(pause_s):
-                await doubted.wait()
-                # A storm of failing connects must not become a storm of probes.
-                await trio.sleep(min(settings.interval_s, settings.timeout_s) / 4)
+    async def _watch(self, backend: Backend, watch: _Watch) -> None:
+        with watch.scope:
+            while True:
+                watch.doubted = trio.Event()
+                reason = await probe(backend, watch.settings, self._transport)
+                if reason is None:
+                    await trio.sleep(watch.settings.interval_s)
+                    continue
+                self._conclude(backend, watch, reason)
+                await _pause(watch)
 
-    def _probed_once(self) -> None:
-        self._unprobed -= 1
+    def _conclude(self, backend: Backend, watch: _Watch, reason: str) -> None:
+        healthy = watch.health.record(good=not reason)
+        if healthy != backend.healthy:
+            log.warning(
+                "backend is up" if healthy else "backend is down",
+                pool=watch.pool,
+                backend=backend.name,
+                reason=reason,
+            )
+        backend.reason = reason
+        backend.set_healthy(healthy)
+        self._unprobed.discard(backend)
+        self._probed()
+
+    def _probed(self) -> None:
         if not self._unprobed:
             self._all_probed.set()
+
+
+def _transport() -> httpx.AsyncHTTPTransport:
+    # Probes are plain HTTP; to load certificates would hold up the loop for 20 ms.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.AsyncHTTPTransport(limits=limits, trust_env=False, verify=False)
+
+
+async def _look(
+    backend: Backend, settings: HealthSettings, transport: httpx.AsyncHTTPTransport
+) -> None:
+    reason = await probe(backend, settings, transport)
+    backend.reason = "not probed yet" if reason is None else reason
+    backend.set_healthy(not backend.reason)
+
+
+async def _pause(watch: _Watch) -> None:
+    """Until the next probe is due, or somebody doubts the backend."""
+    interval_s = watch.settings.interval_s
+    with trio.move_on_after(interval_s * (1 + JITTER_FRACTION * random.uniform(-1, 1))):
+        await watch.doubted.wait()
+        # A storm of failing connects must not become a storm of probes.
+        await trio.sleep(min(interval_s, watch.settings.timeout_s) / 4)
 
 
 async def probe(
