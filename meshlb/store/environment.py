@@ -28,7 +28,11 @@ MAP_BYTES_FIRST = 256 * 1024 * 1024
 MAP_BYTES_MAX = 64 * 1024 * 1024 * 1024
 
 _LOCK_NAME = "meshlb.lock"
-_TABLES_MAX = 8  # meta, names, and two sets of three
+TABLES_MAX = 8
+"""Meta, names, and two sets of three."""
+
+READERS_MAX = 1_024
+"""Processes and threads that can read at a time: every worker is one."""
 
 T = TypeVar("T")
 
@@ -39,6 +43,7 @@ class Environment:
     Attributes:
         lmdb: the environment.
         directory: where it lives.
+        on_write: told of the end of each write transaction, and whether it was committed.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Environment:
             self._temporary = tempfile.TemporaryDirectory(prefix="meshlb-")
             data_dir = Path(self._temporary.name)
         self.directory = data_dir
+        self.on_write: Callable[[bool], None] = lambda committed: None
         self._reader: Any = None
         self._lock = lock_directory(data_dir)
         try:
@@ -83,6 +89,10 @@ class Environment:
             self._reader = self.lmdb.begin()
         return self._reader
 
+    def free_readers(self) -> None:
+        """Processes that died while they read keep nothing in use any longer."""
+        self.lmdb.reader_check()
+
     def _end_reader(self) -> None:
         """An open reader keeps the writer from using the pages of what it sees anew."""
         if self._reader is not None:
@@ -96,6 +106,15 @@ class Environment:
             StoreError: when the disk is full or fails; nothing was written.
         """
         self._end_reader()
+        committed = False
+        try:
+            result = self._write(action)
+            committed = True
+        finally:
+            self.on_write(committed)
+        return result
+
+    def _write(self, action: Callable[[Any], T]) -> T:
         while True:
             try:
                 with self.lmdb.begin(write=True) as transaction:
@@ -177,7 +196,8 @@ def _open(directory: Path, map_bytes: int) -> Any:
         return lmdb.open(
             str(directory),
             map_size=map_bytes,
-            max_dbs=_TABLES_MAX,
+            max_dbs=TABLES_MAX,
+            max_readers=READERS_MAX,
             sync=False,
             metasync=False,
             readahead=False,

@@ -62,6 +62,7 @@ class LmdbPins:
         on_fading: told of a tombstone that has little time left; True where it got more.
         on_provisional: told of a live pin that is not agreed on, whenever a sweep meets it.
         names, buckets: the numbers of names; the sums of the table, told by whoever puts a record.
+        environment: where it lives, for those who read it from other processes.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class LmdbPins:
         self.on_fading: Callable[[SessionKey, Pin], bool] = lambda key, pin: False
         self.on_provisional: Callable[[SessionKey], None] = lambda key: None
         self.buckets = Buckets()
-        self._environment = Environment(data_dir, owner=owner, map_bytes=map_bytes)
+        self.environment = Environment(data_dir, owner=owner, map_bytes=map_bytes)
         self._unwritten: dict[SessionKey, Pin] = {}
         self._hot = HotPins()
         self.names = Names()
@@ -92,28 +93,28 @@ class LmdbPins:
         self._swept: bytes = b""
         self._is_open = True
         try:
-            self._environment.write(self._open_tables)
+            self.environment.write(self._open_tables)
         except StoreError:
-            self._environment.close()
+            self.environment.close()
             raise
 
     def _open_tables(self, transaction: Any) -> None:
-        environment = self._environment.lmdb
+        environment = self.environment.lmdb
         meta = self._meta = environment.open_db(b"meta", txn=transaction)
-        tables.check_format(transaction, meta, self._environment.directory)
+        tables.check_format(transaction, meta, self.environment.directory)
         self._tables, self._before = tables.open_used(environment, transaction, meta)
         self._names_table = environment.open_db(b"names", txn=transaction)
         try:
             self.names = Names.load(transaction.cursor(self._names_table))
             self.buckets.restart(self._tables.load(transaction, self.names))
         except (ValueError, IndexError, struct.error) as error:
-            raise damaged(self._environment.directory, "its names are unreadable") from error
+            raise damaged(self.environment.directory, "its names are unreadable") from error
 
     # Contact -----------------------------------------------------------------------------
 
     def last_contact(self) -> float | None:
         """Table time when this node was last known to be with the majority; None: never."""
-        value = self._environment.read().get(_CONTACT_KEY, db=self._meta)
+        value = self.environment.read().get(_CONTACT_KEY, db=self._meta)
         return None if value is None else int.from_bytes(value, "little") / MS_PER_S
 
     def note_contact(self, now: float) -> None:
@@ -144,7 +145,7 @@ class LmdbPins:
     def _value(self, key: SessionKey) -> bytes | None:
         if self._hot.lacks(key):
             return None
-        value: bytes | None = self._environment.read().get(key, db=self._tables.pins)
+        value: bytes | None = self.environment.read().get(key, db=self._tables.pins)
         if value is None:
             self._hot.note_absent(key)
         return value
@@ -173,7 +174,7 @@ class LmdbPins:
 
     def _stored_after(self, start: bytes, table: Any = None) -> Iterator[tuple[bytes, bytes]]:
         """What is on disk behind a key, in order."""
-        cursor = self._environment.read().cursor(table or self._tables.pins)
+        cursor = self.environment.read().cursor(table or self._tables.pins)
         is_there = cursor.set_range(start)
         if is_there and start and cursor.key() == start:
             is_there = cursor.next()
@@ -234,7 +235,7 @@ class LmdbPins:
             self.names.save(transaction, self._names_table)
             return result
 
-        result = self._environment.write(write)
+        result = self.environment.write(write)
         self.names.saved()
         return result
 
@@ -248,7 +249,7 @@ class LmdbPins:
         self._tables.save(transaction, self.names, self.buckets)
         transaction.cursor(self._tables.pins).putmulti(values)
         if self._is_settling and self._before is not None:
-            tables.settle(self._environment.lmdb, transaction, self._meta, self._before)
+            tables.settle(self.environment.lmdb, transaction, self._meta, self._before)
 
     def _degrade(self, reason: str) -> None:
         if self.degraded is None:
@@ -290,7 +291,7 @@ class LmdbPins:
             StoreError: when the disk is full or fails.
         """
         assert self._before is None
-        environment, used, names = self._environment.lmdb, self._tables, self.names
+        environment, used, names = self.environment.lmdb, self._tables, self.names
         return Incoming(environment, used=used, names=names, write=self._write, adopt=self._adopt)
 
     def _adopt(self, copy: Incoming, sums: Sequence[int] | None) -> None:
@@ -388,11 +389,11 @@ class LmdbPins:
         Raises:
             StoreError: when the disk fails.
         """
-        self._environment.sync()
+        self.environment.sync()
 
     def close(self) -> None:
         """Commit and close; closing twice does no harm."""
         if self._is_open:
             self.commit()
-            self._environment.close()
+            self.environment.close()
             self._is_open = False

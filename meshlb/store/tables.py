@@ -86,9 +86,19 @@ def check_format(transaction: Any, meta: Any, directory: Path) -> None:
     transaction.put(_FORMAT_KEY, FORMATS_READ[-1], db=meta)
 
 
+def number_used(transaction: Any, meta: Any) -> int:
+    """Which of the two sets is in use."""
+    return int(transaction.get(_SET_KEY, b"0", db=meta)) % len(_SETS)
+
+
+def pins_name(number: int) -> bytes:
+    """The name of the table with the pins of a set."""
+    return _names(number)[0]
+
+
 def open_used(environment: Any, transaction: Any, meta: Any) -> tuple[TableSet, TableSet | None]:
     """The set in use, and the one that it has replaced if that is still needed."""
-    number = int(transaction.get(_SET_KEY, b"0", db=meta)) % len(_SETS)
+    number = number_used(transaction, meta)
     before = None
     if transaction.get(_BEFORE_KEY, db=meta) is not None:
         before = _open(environment, transaction, 1 - number)

@@ -21,11 +21,10 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
 from meshlb.core.keyring import first_hash_key
 from meshlb.core.sticky.extract import hash_key
 from meshlb.model import ClusterSecret, KeySource, PoolName
+from meshlb.store.reading import PinReader
 from tests.bench.rig import Column, print_table, running
 from tests.peers.harness import backends
 from tests.peers.harness.backends import tool
@@ -39,29 +38,8 @@ LOAD_CONNECTIONS = 100
 """At each node."""
 
 READ_BYTES = 65_536
-TABLES_MAX = 8
 
 COLUMNS = [Column(f"{name} µs", digits=0) for name in ("p50", "p90", "p99", "max")]
-
-
-class Table:
-    """The pins of a running node, seen from another process."""
-
-    def __init__(self, node: Node) -> None:
-        path = str(node.folder / "state")
-        self._environment = lmdb.open(path, readonly=True, max_dbs=TABLES_MAX)
-        meta = self._environment.open_db(b"meta", create=False)
-        with self._environment.begin() as transaction:
-            number = int(transaction.get(b"set", b"0", db=meta))
-        # A joining node has put a copy of a peer's table in the place of its own.
-        self._pins = self._environment.open_db((b"pins", b"pins.2")[number], create=False)
-
-    def has(self, key: bytes) -> bool:
-        with self._environment.begin() as transaction:
-            return transaction.get(key, db=self._pins) is not None
-
-    def close(self) -> None:
-        self._environment.close()
 
 
 def main() -> None:
@@ -78,7 +56,9 @@ def main() -> None:
         mesh = Mesh(root, Plan(backends=origins, sticky=[HEADER], secret=secret))
         stack.enter_context(running(*((node, node.port) for node in mesh.nodes)))
         mesh.wait_ready()
-        tables = [stack.enter_context(closing(Table(node))) for node in mesh.nodes]
+        tables = [
+            stack.enter_context(closing(PinReader(node.folder / "state"))) for node in mesh.nodes
+        ]
         probe(mesh.nodes, tables, secret, "warm", 50)
         results = {"idle": probe(mesh.nodes, tables, secret, "idle", arguments.probes)}
         with loaded(mesh.nodes, arguments.rate, arguments.seconds):
@@ -90,7 +70,7 @@ def main() -> None:
 
 
 def probe(
-    nodes: Sequence[Node], tables: Sequence[Table], secret: str, prefix: str, probes: int
+    nodes: Sequence[Node], tables: Sequence[PinReader], secret: str, prefix: str, probes: int
 ) -> list[float]:
     """Figures in the order of `COLUMNS`."""
     key_secret = first_hash_key(ClusterSecret(base64.b64decode(secret)))
@@ -109,7 +89,7 @@ def probe(
             answer = clients[place].recv(READ_BYTES)
             answered_at = time.perf_counter()
             assert answer.startswith(b"HTTP/1.1 200"), answer
-            while not all(table.has(key) for table in others):
+            while not all(table.get(key) for table in others):
                 assert time.perf_counter() - answered_at < GIVE_UP_S, "it never becomes visible"
             took_us.append(1e6 * (time.perf_counter() - answered_at))
             time.sleep(PAUSE_S)

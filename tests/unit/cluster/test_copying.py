@@ -283,7 +283,7 @@ def test_a_full_disk_ends_a_copy_and_not_the_table(
         raise StoreError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(taker._environment, "write", refuse)
+        patch.setattr(taker.environment, "write", refuse)
         with pytest.raises(StoreError):
             taken.receiver.take(second, NOW)
         taken.receiver.abandon()

@@ -80,7 +80,7 @@ def test_without_a_data_dir_nothing_is_left_behind() -> None:
     store.put(a_key(), a_pin())
     store.commit()
     store.sync()
-    directory = store._environment.directory
+    directory = store.environment.directory
     store.close()
     store.close()
     assert not directory.exists()

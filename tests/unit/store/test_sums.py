@@ -56,7 +56,7 @@ def test_many_changes_become_a_new_base(tmp_path: Path, monkeypatch: pytest.Monk
     rows = []
     for number in range(30):
         put(store, number, number + 1)
-        with store._environment.lmdb.begin() as transaction:
+        with store.environment.lmdb.begin() as transaction:
             rows.append(transaction.stat(store._tables._sums_table)["entries"])
     assert max(rows) == 11, "a base, and ten commits of one change"
     store = reopened(store, tmp_path)
@@ -96,7 +96,7 @@ def test_what_could_not_be_written_is_not_taken_for_kept(
         raise StoreError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._environment, "write", refuse)
+        patch.setattr(store.environment, "write", refuse)
         put(store, 2, 3)
     assert store.degraded
     monkeypatch.setattr(store, "_retry_at", 0.0)

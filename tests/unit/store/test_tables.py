@@ -51,7 +51,7 @@ def test_an_unfinished_copy_is_dropped_at_the_next_start(tmp_path: Path) -> None
 
 
 def tables_on_disk_of(store: LmdbPins) -> set[bytes]:
-    with store._environment.lmdb.begin() as transaction:
+    with store.environment.lmdb.begin() as transaction:
         return set(transaction.cursor().iternext(values=False))
 
 
