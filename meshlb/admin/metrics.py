@@ -56,6 +56,8 @@ class Meters:
     store_written: bool = True
     store_waiting: int = 0
     store_forgotten: int = 0
+    proxy_headers_refused: int = 0
+    """Connections closed for want of a valid PROXY header."""
     malformed_requests: int = 0
     """Requests answered 400 or 431 because of their syntax."""
 
@@ -91,6 +93,12 @@ def _of_the_data_plane(meters: Meters) -> Iterator[Metric]:
         "Requests refused for their syntax.",
         (),
         [((), meters.malformed_requests)],
+    )
+    yield _counter(
+        "meshlb_proxy_headers_refused",
+        "Connections closed because their PROXY header was missing, malformed or late.",
+        (),
+        [((), meters.proxy_headers_refused)],
     )
     yield _counter(
         "meshlb_relayed_bytes",

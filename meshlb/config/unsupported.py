@@ -30,7 +30,6 @@ UNSUPPORTED: Final = (
     Unsupported("node.workers", "more than one process", (0,)),
     Unsupported("listener.*.protocol", "UDP", ("http", "tcp")),
     Unsupported("listener.*.tls", "TLS"),
-    Unsupported("listener.*.proxy_protocol", "the PROXY protocol", (False,)),
     Unsupported(
         "pool.*.sticky.*.by",
         "session keys from SOAP headers",

@@ -87,16 +87,31 @@ def describe(error: OSError) -> str:
     return str(error)
 
 
+def ends_of(fd: int) -> tuple[Address, Address]:
+    """The peer's address and our own, of a TCP connection.
+
+    Raises:
+        OSError: it is connected no longer.
+    """
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        return Address(*sock.getpeername()[:2]), Address(*sock.getsockname()[:2])
+
+
 def no_delay(sock: socket.socket) -> None:
     """Send small writes at once; a socket that is gone already is left alone."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-async def connect_tcp(address: Address, *, timeout_s: float) -> socket.socket:
+async def connect_tcp(address: Address, *, timeout_s: float, first: bytes = b"") -> socket.socket:
     """A connected, non-blocking stream socket to a backend; the caller owns it.
 
     A host name is resolved anew each time, and its addresses are tried in the resolver's order.
+
+    Args:
+        address: of the backend.
+        timeout_s: for all of it.
+        first: sent before anything else; short enough for any send buffer.
 
     Raises:
         UpstreamError: status 504 after `timeout_s`, 503 where this machine has run out of
@@ -107,7 +122,7 @@ async def connect_tcp(address: Address, *, timeout_s: float) -> socket.socket:
         with trio.fail_after(timeout_s):
             for family, target in await _resolve(address):
                 try:
-                    return await _connect(family, target)
+                    return await _connect(family, target, first)
                 except OSError as error:
                     failure = _failure(address, error)
                     failure.__cause__ = error
@@ -136,9 +151,13 @@ async def _resolve(address: Address) -> list[_Target]:
     return [(family, (str(target[0]), int(target[1]))) for family, _, _, _, target in found]
 
 
-async def _connect(family: socket.AddressFamily, target: tuple[str, int]) -> socket.socket:
+async def _connect(
+    family: socket.AddressFamily, target: tuple[str, int], first: bytes
+) -> socket.socket:
     with trio.socket.socket(family, socket.SOCK_STREAM) as connecting:
         await connecting.connect(target)
+        while first:
+            first = first[await connecting.send(first) :]
         connected = socket.socket(fileno=connecting.detach())
     connected.setblocking(False)
     no_delay(connected)

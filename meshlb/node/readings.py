@@ -60,5 +60,6 @@ def take(mesh: Mesh, plane: DataPlane, store: LmdbPins, *, sync: Mapping[str, Sy
         heals=mesh.heals().count,
         pins_moved_by_heals=mesh.heals().moved,
         sessions_refused=counted.sessions_refused,
+        proxy_headers_refused=sum(t.proxy_headers_refused for t in proxy.listeners.values()),
         malformed_requests=sum(t.malformed for t in proxy.listeners.values()),
     )

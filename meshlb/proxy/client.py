@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshlb.core.http.answers import answer
+from meshlb.core.proxy_protocol import Ends
 from meshlb.errors import DownstreamError, UpstreamError
 from meshlb.net.reactor import READ
 from meshlb.proxy.stream import Channel, Stream
@@ -56,6 +57,7 @@ class Client(Stream):
 
     Attributes:
         client: the client's address as text.
+        ends: of the connection that a PROXY header told of; None: it is this one.
         method: of the request in hand; empty where none is understood.
         phase: see the module's docstring.
     """
@@ -66,18 +68,21 @@ class Client(Stream):
         "_decision",
         "_ended",
         "_frontend",
+        "_kept",
         "_phase_since",
         "_scope",
         "_uploading",
         "_upstream",
         "client",
+        "ends",
         "method",
         "phase",
     )
 
-    def __init__(self, frontend: "Frontend", sock: Channel, client: str) -> None:
+    def __init__(self, frontend: "Frontend", sock: Channel, client: str, ends: Ends | None) -> None:
         """Own `sock`, a fresh connection from `client`."""
         super().__init__(frontend.reactor, sock)
+        self.ends = ends
         self.client = client.encode()
         self.method = b""
         self.phase = HEAD
@@ -86,6 +91,7 @@ class Client(Stream):
         self._buffer = b""
         self._decision: Decision[Backend] | None = None
         self._ended = False
+        self._kept: Upstream | None = None
         self._phase_since = self.progress_at
         self._scope: trio.CancelScope | None = None
         self._upstream: Upstream | None = None
@@ -199,6 +205,29 @@ class Client(Stream):
         if upstream is not None:
             upstream.release(reusable=False)
 
+    def keep(self, upstream: "Upstream") -> None:
+        """Hold an upstream that was announced as this client's, for its next request alone."""
+        self._drop_kept()
+        if self.closed:
+            upstream.close()
+        else:
+            self._kept = upstream
+
+    def take_kept(self, backend: "Backend") -> "Upstream | None":
+        """The upstream that `keep` was given, counted as in use, if it is one to `backend`."""
+        upstream = self._kept
+        if upstream is None or upstream.backend is not backend or not upstream.is_quiet():
+            self._drop_kept()
+            return None
+        self._kept = None
+        backend.connections += 1
+        return upstream
+
+    def _drop_kept(self) -> None:
+        upstream, self._kept = self._kept, None
+        if upstream is not None:
+            upstream.close()
+
     def drain(self) -> None:
         """The node is leaving: close now if nothing is in progress, else after the response."""
         if self.phase is HEAD and not self.backlog:
@@ -221,5 +250,6 @@ class Client(Stream):
             super().close()
             self._frontend.forget(self)
             self.drop_upstream()
+            self._drop_kept()
             if self._scope is not None:
                 self._scope.cancel()

@@ -12,6 +12,8 @@ class ListenerCounters:
     accepted: int = 0
     pauses: int = 0
     """How often accepting stopped for a moment: at the limit, or out of descriptors."""
+    proxy_headers_refused: int = 0
+    """Connections closed because their PROXY header was missing, malformed or late."""
     malformed: int = 0
     """Requests answered with a 4xx of our own because of their syntax or size."""
 

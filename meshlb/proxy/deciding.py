@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshlb.core.http.request import RequestHead
+from meshlb.core.proxy_protocol import Ends
 from meshlb.errors import UpstreamError
 from meshlb.net.last_resort import end_failed
 from meshlb.proxy.client import DECIDING, Client
@@ -30,9 +31,9 @@ class Deciding(Client):
 
     __slots__ = ("_dispatcher", "_keep_alive", "_request")
 
-    def __init__(self, frontend: "Frontend", sock: Channel, client: str) -> None:
+    def __init__(self, frontend: "Frontend", sock: Channel, client: str, ends: Ends | None) -> None:
         """Own `sock`, a fresh connection from `client`."""
-        super().__init__(frontend, sock, client)
+        super().__init__(frontend, sock, client, ends)
         self._dispatcher = frontend.dispatcher
         self._keep_alive = True
         self._request: RequestHead | None = None
@@ -61,9 +62,12 @@ class Deciding(Client):
     def _dispatch(self, decision: "Decision[Backend]", request: RequestHead) -> None:
         backend = decision.backend
         if backend is not None and not request.websocket:
-            upstream = backend.take_idle(
-                must_be_quiet=self._uploading or request.method not in REPEATABLE_METHODS
-            )
+            if self._dispatcher.announces:
+                upstream = self.take_kept(backend)
+            else:
+                upstream = backend.take_idle(
+                    must_be_quiet=self._uploading or request.method not in REPEATABLE_METHODS
+                )
             if upstream is not None:
                 self.forward(upstream)
                 return
@@ -93,7 +97,11 @@ class Deciding(Client):
         decision = self._decision
         assert decision is not None
         try:
-            upstream = await self._dispatcher.obtain(decision, fresh=fresh)
+            upstream = await self._dispatcher.obtain(
+                decision,
+                fresh=fresh,
+                announcement=self._dispatcher.announcement(self.fd, self.ends),
+            )
         except UpstreamError as error:
             if not self.closed:
                 self.refuse(error.status)

@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from meshlb.core.http.response import ResponseParser
+from meshlb.core.proxy_protocol import Ends, ProxyVersion, write_header, write_own_header
 from meshlb.core.route import Decision, Router
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.table import StickTable
@@ -19,7 +20,7 @@ from meshlb.errors import NoQuorumError, UpstreamError
 from meshlb.model import BackendName, PoolName
 from meshlb.net.last_resort import Abortable, end_failed
 from meshlb.net.reactor import Reactor
-from meshlb.net.sockets import connect_tcp
+from meshlb.net.sockets import connect_tcp, ends_of
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.upstream import Upstream
@@ -52,9 +53,15 @@ class Dispatcher:
         parser: ResponseParser,
         counters: ProxyCounters,
         connect_timeout_s: float,
+        announces: ProxyVersion | None,
         doubt: Callable[[Backend], None],
     ) -> None:
-        """Wire a dispatcher; it owns nothing. `doubt` is told of each failed connect."""
+        """Wire a dispatcher; it owns nothing.
+
+        `doubt` is told of each failed connect. `announces` says by which PROXY header, if any, a
+        backend is told whom a connection is for.
+        """
+        self.announces = announces
         self._pool = pool
         self._reactor = reactor
         self._router = router
@@ -64,6 +71,20 @@ class Dispatcher:
         self._counters = counters
         self._connect_timeout_s = connect_timeout_s
         self._doubt = doubt
+
+    def announcement(self, fd: int, ends: Ends | None) -> bytes:
+        """What a connection to a backend begins with, where it is for one client alone.
+
+        Args:
+            fd: the client's connection.
+            ends: what it was told in front of that connection about another one.
+        """
+        if self.announces is None:
+            return b""
+        try:
+            return write_header(self.announces, ends or Ends(*ends_of(fd)))
+        except OSError:
+            return write_own_header(self.announces)  # The client has gone meanwhile.
 
     def claim_soon(self, decision: Decision[Backend], claimant: Claimant) -> None:
         """Have the cluster decide, without a task; then `claimant.claimed` is called.
@@ -92,12 +113,15 @@ class Dispatcher:
         except Exception:
             end_failed(claimant)
 
-    async def obtain(self, decision: Decision[Backend], *, fresh: bool) -> Upstream:
+    async def obtain(
+        self, decision: Decision[Backend], *, fresh: bool, announcement: bytes = b""
+    ) -> Upstream:
         """A connection to the backend of `decision`, or to the one that it moves to.
 
         Args:
             decision: updated in place: its backend, pin and cookie are true afterwards.
             fresh: open a new connection even if an idle one is there.
+            announcement: what a new connection begins with, which then serves this client alone.
 
         Raises:
             UpstreamError: status 503 where no backend is left to try, this node has run out of
@@ -105,11 +129,13 @@ class Dispatcher:
                 last failure.
         """
         try:
-            return await self._obtain(decision, fresh=fresh)
+            return await self._obtain(decision, fresh, announcement)
         finally:
             self._reactor.catch_up()
 
-    async def _obtain(self, decision: Decision[Backend], *, fresh: bool) -> Upstream:
+    async def _obtain(
+        self, decision: Decision[Backend], fresh: bool, announcement: bytes
+    ) -> Upstream:
         failed: dict[BackendName, UpstreamError] = {}
         for _ in range(ATTEMPTS_MAX):
             if decision.proposal is not None:
@@ -120,11 +146,11 @@ class Dispatcher:
             backend = decision.backend
             if backend is None:
                 break
-            upstream = None if fresh else backend.take_idle(must_be_quiet=True)
+            upstream = None if fresh or announcement else backend.take_idle(must_be_quiet=True)
             if upstream is not None:
                 return upstream
             try:
-                return await self._connect(backend)
+                return await self._connect(backend, announcement)
             except UpstreamError as error:
                 if error.status == 503:
                     raise  # It is this node that has run out of something.
@@ -157,16 +183,20 @@ class Dispatcher:
         if decision.backend is None or decision.backend.name in failed:
             self._router.without_pin(decision, failed)
 
-    async def _connect(self, backend: Backend) -> Upstream:
+    async def _connect(self, backend: Backend, announcement: bytes) -> Upstream:
         self._counters.connects += 1
         try:
-            sock = await connect_tcp(backend.address, timeout_s=self._connect_timeout_s)
+            sock = await connect_tcp(
+                backend.address, timeout_s=self._connect_timeout_s, first=announcement
+            )
         except UpstreamError as error:
             self._counters.connect_failures += error.status != 503
             log.info("no connection", pool=self._pool, backend=backend.name, reason=str(error))
             raise
         try:
-            upstream = Upstream(self._reactor, sock, backend, self._parser)
+            upstream = Upstream(
+                self._reactor, sock, backend, self._parser, announced=bool(announcement)
+            )
         except Exception:
             sock.close()
             raise

@@ -12,6 +12,7 @@ from meshlb.core.http.framing import CHUNKED, CLOSE, NONE
 from meshlb.core.http.head import find_head_end, is_one_head
 from meshlb.core.http.request import RequestHead
 from meshlb.core.http.response import ResponseHead
+from meshlb.core.proxy_protocol import Ends
 from meshlb.core.sticky.cookie import set_cookie_line
 from meshlb.errors import DownstreamError, UpstreamError
 from meshlb.net.reactor import BROKEN, READ, WRITE
@@ -43,9 +44,9 @@ class Downstream(Deciding):
         "wants_plain_body",
     )
 
-    def __init__(self, frontend: "Frontend", sock: Channel, client: str) -> None:
+    def __init__(self, frontend: "Frontend", sock: Channel, client: str, ends: Ends | None) -> None:
         """Own `sock`, a fresh connection from `client`; it joins the reactor at once."""
-        super().__init__(frontend, sock, client)
+        super().__init__(frontend, sock, client, ends)
         self.wants_plain_body = False
         self._chunks: ChunkedReader | None = None
         self._left_bytes = 0

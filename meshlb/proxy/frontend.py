@@ -6,6 +6,7 @@ is better off than one that is refused, and better than a node that falls over.
 """
 
 import socket
+from collections.abc import Callable
 
 import structlog
 import trio
@@ -13,6 +14,7 @@ import trio
 from meshlb.config.schema import ListenerSettings
 from meshlb.core.http.forwarding import Forwarding
 from meshlb.core.http.request import RequestParser
+from meshlb.core.proxy_protocol import Ends
 from meshlb.core.route import Decision
 from meshlb.errors import ListenError
 from meshlb.net.last_resort import end_failed
@@ -24,6 +26,7 @@ from meshlb.net.sockets import (
     describe,
     no_delay,
 )
+from meshlb.proxy.arrival import Arrival
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ListenerCounters, ProxyCounters
 from meshlb.proxy.downstream import Downstream
@@ -188,11 +191,27 @@ class Frontend:
             self._welcome(sock, peer[0])
         return True
 
-    def _welcome(self, sock: socket.socket, client: str) -> None:
+    def _welcome(self, sock: socket.socket, peer: str) -> None:
         self.tally.accepted += 1
+        if self._settings.proxy_protocol:
+            self._begin(sock, lambda: Arrival(self, sock, peer))
+        else:
+            self.admit(sock, peer, None)
+
+    def admit(self, sock: socket.socket, client: str, ends: Ends | None) -> None:
+        """Serve a client that is known.
+
+        Args:
+            sock: its connection.
+            client: whom it is served for.
+            ends: of the connection that a PROXY header told of; None: it is `sock` itself.
+        """
         kind = Downstream if self._settings.protocol == "http" else Passage
+        self._begin(sock, lambda: kind(self, sock, client, ends))
+
+    def _begin(self, sock: socket.socket, make: Callable[[], Stream]) -> None:
         try:
-            stream = kind(self, sock, client)
+            stream = make()
         except Exception:
             # Where even that fails, it must not cost the listener.
             log.exception("a client could not be welcomed", listener=self.name)
@@ -203,6 +222,8 @@ class Frontend:
             self._emptied = trio.Event()
         self._clients.add(stream)
         self.tally.connections = len(self._clients)
+        if self.draining:
+            stream.drain()
 
     def _is_full(self) -> bool:
         return len(self._clients) + self._tunnels_open >= self._settings.max_connections

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from meshlb.core.proxy_protocol import Ends
 from meshlb.errors import UpstreamError
 from meshlb.net.last_resort import end_failed
 from meshlb.proxy.stream import Channel, Stream
@@ -22,11 +23,12 @@ log = structlog.get_logger()
 class Passage(Stream):
     """One client of a TCP `Frontend`, until its tunnel starts."""
 
-    __slots__ = ("_client", "_frontend", "_scope", "_upstream")
+    __slots__ = ("_client", "_ends", "_frontend", "_scope", "_upstream")
 
-    def __init__(self, frontend: "Frontend", sock: Channel, client: str) -> None:
+    def __init__(self, frontend: "Frontend", sock: Channel, client: str, ends: Ends | None) -> None:
         """Own `sock`; start deciding at once."""
         super().__init__(frontend.reactor, sock)
+        self._ends = ends
         self._client = client.encode()
         self._frontend = frontend
         self._scope = trio.CancelScope()
@@ -51,7 +53,11 @@ class Passage(Stream):
             None, self._client, self._reactor.now + frontend.table_ahead_s
         )
         try:
-            upstream = await frontend.dispatcher.obtain(decision, fresh=True)
+            upstream = await frontend.dispatcher.obtain(
+                decision,
+                fresh=True,
+                announcement=frontend.dispatcher.announcement(self.fd, self._ends),
+            )
         except UpstreamError as error:
             log.info("no backend for a connection", listener=frontend.name, reason=str(error))
             self.abort()

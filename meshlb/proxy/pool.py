@@ -86,6 +86,7 @@ class Pool:
             parser=ResponseParser(head_bytes_max=RESPONSE_HEAD_BYTES_MAX),
             counters=counters,
             connect_timeout_s=settings.connect_timeout_s,
+            announces=settings.proxy_protocol,
             doubt=doubt,
         )
 

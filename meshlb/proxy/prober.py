@@ -15,9 +15,11 @@ import trio
 
 from meshlb.config.schema import HealthSettings
 from meshlb.core.balance.health import Health
+from meshlb.core.proxy_protocol import write_own_header
 from meshlb.errors import UpstreamError
 from meshlb.model import PoolName
 from meshlb.net.sockets import OUT_OF_RESOURCES, connect_tcp
+from meshlb.proxy.announced_probe import AnnouncedTransport
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.pool import Pool
 
@@ -36,6 +38,8 @@ class _Watch:
 
     pool: PoolName
     settings: HealthSettings
+    first: bytes
+    """What a connection begins with."""
     health: Health
     doubted: trio.Event = field(default_factory=trio.Event)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -53,7 +57,9 @@ class Prober:
             for backend in pool.backends.values():
                 self._unprobed.add(backend)
                 health = Health(rise=pool.settings.health.rise, fall=pool.settings.health.fall)
-                self._watches[backend] = _Watch(pool.name, pool.settings.health, health)
+                self._watches[backend] = _Watch(
+                    pool.name, pool.settings.health, _first_bytes(pool), health
+                )
         self._probed()
 
     async def wait_first_round(self) -> None:
@@ -72,7 +78,7 @@ class Prober:
             for pool in pools:
                 for backend in pool.backends.values():
                     if backend not in self._watches:
-                        nursery.start_soon(_look, backend, pool.settings.health, transport)
+                        nursery.start_soon(_look, backend, pool, transport)
 
     def follow(self, pools: Iterable[Pool]) -> None:
         """Probe the backends of `pools` from now on, and no others; what is known stays known."""
@@ -81,15 +87,15 @@ class Prober:
             self._watches.pop(backend).scope.cancel()
             self._unprobed.discard(backend)
         for backend, pool in wanted.items():
-            settings = pool.settings.health
+            settings, first = pool.settings.health, _first_bytes(pool)
             known = self._watches.get(backend)
-            if known is not None and known.settings == settings:
+            if known is not None and (known.settings, known.first) == (settings, first):
                 continue
             if known is not None:
                 known.scope.cancel()
             up = None if backend in self._unprobed else backend.healthy
             health = Health(rise=settings.rise, fall=settings.fall, up=up)
-            watch = self._watches[backend] = _Watch(pool.name, settings, health)
+            watch = self._watches[backend] = _Watch(pool.name, settings, first, health)
             if self._nursery is not None:
                 self._nursery.start_soon(self._watch, backend, watch)
         self._probed()
@@ -106,7 +112,7 @@ class Prober:
         with watch.scope:
             while True:
                 watch.doubted = trio.Event()
-                reason = await probe(backend, watch.settings, self._transport)
+                reason = await probe(backend, watch.settings, self._transport, first=watch.first)
                 if reason is None:
                     await trio.sleep(watch.settings.interval_s)
                     continue
@@ -138,10 +144,14 @@ def _transport() -> httpx.AsyncHTTPTransport:
     return httpx.AsyncHTTPTransport(limits=limits, trust_env=False, verify=False)
 
 
-async def _look(
-    backend: Backend, settings: HealthSettings, transport: httpx.AsyncHTTPTransport
-) -> None:
-    reason = await probe(backend, settings, transport)
+def _first_bytes(pool: Pool) -> bytes:
+    """What a connection to a backend of `pool` begins with."""
+    version = pool.settings.proxy_protocol
+    return write_own_header(version) if version is not None else b""
+
+
+async def _look(backend: Backend, pool: Pool, transport: httpx.AsyncHTTPTransport) -> None:
+    reason = await probe(backend, pool.settings.health, transport, first=_first_bytes(pool))
     backend.reason = "not probed yet" if reason is None else reason
     backend.set_healthy(not backend.reason)
 
@@ -156,9 +166,19 @@ async def _pause(watch: _Watch) -> None:
 
 
 async def probe(
-    backend: Backend, settings: HealthSettings, transport: httpx.AsyncHTTPTransport
+    backend: Backend,
+    settings: HealthSettings,
+    transport: httpx.AsyncHTTPTransport,
+    *,
+    first: bytes = b"",
 ) -> str | None:
     """Probe once. A transport has no memory: cookies are forgotten, redirects are not followed.
+
+    Args:
+        backend: what to probe.
+        settings: how.
+        transport: for connections that begin with the request.
+        first: what they begin with instead.
 
     Returns:
         Why the backend is not well; empty if it is; None where this node has run out of
@@ -166,11 +186,20 @@ async def probe(
     """
     if settings.path is None:
         try:
-            sock = await connect_tcp(backend.address, timeout_s=settings.timeout_s)
+            sock = await connect_tcp(backend.address, timeout_s=settings.timeout_s, first=first)
         except UpstreamError as error:
             return None if error.status == 503 else str(error)
         sock.close()
         return ""
+    if not first:
+        return await _get(backend, settings, transport)
+    async with AnnouncedTransport(first) as announced:
+        return await _get(backend, settings, announced)
+
+
+async def _get(
+    backend: Backend, settings: HealthSettings, transport: httpx.AsyncHTTPTransport
+) -> str | None:
     request = httpx.Request(
         "GET",
         f"http://{backend.address}{settings.path}",

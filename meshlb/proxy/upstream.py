@@ -32,6 +32,7 @@ class Upstream(Stream):
 
     Attributes:
         client: who gets the response; None while idle.
+        announced: a PROXY header has said whose it is, so it serves this one client alone.
         reused: it has served an exchange before, so its backend may have closed it meanwhile.
         answering: the head of the response has arrived.
     """
@@ -44,6 +45,7 @@ class Upstream(Stream):
         "_left_bytes",
         "_parser",
         "_reusable",
+        "announced",
         "answering",
         "backend",
         "client",
@@ -51,11 +53,18 @@ class Upstream(Stream):
     )
 
     def __init__(
-        self, reactor: Reactor, sock: Channel, backend: Backend, parser: ResponseParser
+        self,
+        reactor: Reactor,
+        sock: Channel,
+        backend: Backend,
+        parser: ResponseParser,
+        *,
+        announced: bool = False,
     ) -> None:
         """Own `sock`, which is connected; the stream joins the reactor at once."""
         super().__init__(reactor, sock)
         self.backend = backend
+        self.announced = announced
         self.client: Downstream | None = None
         self.reused = False
         self.answering = False
@@ -240,19 +249,24 @@ class Upstream(Stream):
 
     def release(self, *, reusable: bool) -> None:
         """The exchange is over: wait for the next one, or close."""
-        self.client = None
+        client, self.client = self.client, None
         self._chunks = None
         backend = self.backend
         backend.connections -= 1
         if (
-            reusable
-            and not self.closed
-            and not self.backlog
-            and backend.takes_pinned
-            and len(backend.idle) < IDLE_CONNECTIONS_MAX
+            not reusable
+            or self.closed
+            or self.backlog
+            or not backend.takes_pinned
+            or len(backend.idle) >= IDLE_CONNECTIONS_MAX
         ):
-            self.reused = True
-            self.watch_reading(True)
+            self.close()
+            return
+        self.reused = True
+        self.watch_reading(True)
+        if not self.announced:
             backend.idle.append(self)
+        elif client is not None:
+            client.keep(self)
         else:
             self.close()

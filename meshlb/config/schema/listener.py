@@ -69,7 +69,10 @@ class ListenerSettings(Table):
     """The certificate to show. Left out: plain text."""
 
     proxy_protocol: Annotated[bool, Flag()] = False
-    """Expect a PROXY protocol header, version 1 or 2, in front of every connection."""
+    """Expect a PROXY protocol header, version 1 or 2, in front of every connection: the client is
+    whom it names, for stickiness and `X-Forwarded-For`. A connection without one is closed; one
+    that names nobody (`LOCAL`, `UNKNOWN`) counts as its own. Whoever can connect can name anybody,
+    so open such a listener to the proxies in front of it alone."""
 
     trusted_proxies: tuple[Annotated[Network, CidrBlock()], ...] = ()
     """Who may say in `X-Forwarded-*` for whom a request is made. From anybody else these fields

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from meshlb.config.kinds import Choice, Duration, HostPort, Text, Whole
 from meshlb.config.schema.table import LABEL, Table
+from meshlb.core.proxy_protocol import ProxyVersion
 from meshlb.model import Address, BackendName, KeySource
 
 WEIGHT_MAX: Final = 1_000
@@ -96,6 +97,13 @@ class PoolSettings(Table):
     """Who gets a new session, by weight: `"round-robin"` in turn; `"least-connections"` the
     idlest; `"rendezvous"` by a hash of the session key, so that even nodes that cannot reach
     each other choose alike."""
+
+    proxy_protocol: Annotated[ProxyVersion, Choice(tuple(ProxyVersion), ProxyVersion)] | None = (
+        Field(default=None, json_schema_extra={"shown": "none"})
+    )
+    """Begin each connection to a backend with a PROXY protocol header of this version, so that it
+    learns the client's address; probes begin with one that names nobody. Such a connection is
+    used again for requests of the same client connection alone. Every backend must expect it."""
 
     connect_timeout_s: Annotated[float, Duration("10ms", "1m")] = Field(
         default=5.0, alias="connect_timeout"

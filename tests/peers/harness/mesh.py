@@ -51,6 +51,11 @@ class Plan:
     max_head: str = "32KiB"
     timeouts: str = '{ head = "5s", idle = "30s", tunnel_idle = "10m" }'
     response_timeout: str = "20s"
+    protocol: str = "http"
+    listener: str = ""
+    """More lines of the listener."""
+    pool: str = ""
+    """More lines of the pool."""
     authority: Authority | None = None
     """Signs a certificate for each node; None: streams are not over TLS."""
 
@@ -111,8 +116,9 @@ bind = "127.0.0.1:{self.admin_port}"
 [[listener]]
 name = "web"
 bind = "{self.place.address}:{self.port}"
-protocol = "http"
+protocol = "{plan.protocol}"
 pool = "app"
+{plan.listener}
 timeouts = {plan.timeouts}
 max_head = "{plan.max_head}"
 
@@ -120,6 +126,7 @@ max_head = "{plan.max_head}"
 balance = "{plan.balance}"
 connect_timeout = "2s"
 response_timeout = "{plan.response_timeout}"
+{plan.pool}
 sticky = [{", ".join(plan.sticky)}]
 
 [pool.app.health]

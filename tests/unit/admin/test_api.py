@@ -211,6 +211,7 @@ async def test_metrics_are_prometheus_text_with_every_family(client: httpx.Async
         "meshlb_connections",
         "meshlb_loop_lag_seconds",
         "meshlb_malformed_requests_total",
+        "meshlb_proxy_headers_refused_total",
         "process_resident_memory_bytes",
     } <= families
 
