@@ -55,6 +55,8 @@ UNMIRRORED = {
     **{
         f"meshlb/proxy/{name}.py": "tests/runtime/proxy: seen from both ends of real sockets"
         for name in (
+            "announced_probe",
+            "arrival",
             "change",
             "client",
             "deciding",

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import structlog
 
+from meshlb.config.schema import PoolSettings
 from meshlb.core.http.response import ResponseParser
 from meshlb.core.proxy_protocol import Ends, ProxyVersion, write_header, write_own_header
 from meshlb.core.route import Decision, Router
@@ -40,7 +41,11 @@ class Claimant(Abortable, Protocol):
 
 
 class Dispatcher:
-    """Of one pool."""
+    """Of one pool.
+
+    Attributes:
+        announces: by which PROXY header, if any, a backend is told whom a connection is for.
+    """
 
     def __init__(
         self,
@@ -52,16 +57,11 @@ class Dispatcher:
         table_now: Callable[[], float],
         parser: ResponseParser,
         counters: ProxyCounters,
-        connect_timeout_s: float,
-        announces: ProxyVersion | None,
+        settings: PoolSettings,
         doubt: Callable[[Backend], None],
     ) -> None:
-        """Wire a dispatcher; it owns nothing.
-
-        `doubt` is told of each failed connect. `announces` says by which PROXY header, if any, a
-        backend is told whom a connection is for.
-        """
-        self.announces = announces
+        """Wire a dispatcher; it owns nothing. `doubt` is told of each failed connect."""
+        self.announces: ProxyVersion | None = settings.proxy_protocol
         self._pool = pool
         self._reactor = reactor
         self._router = router
@@ -69,7 +69,7 @@ class Dispatcher:
         self._table_now = table_now
         self._parser = parser
         self._counters = counters
-        self._connect_timeout_s = connect_timeout_s
+        self._connect_timeout_s = settings.connect_timeout_s
         self._doubt = doubt
 
     def announcement(self, fd: int, ends: Ends | None) -> bytes:

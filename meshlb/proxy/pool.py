@@ -85,8 +85,7 @@ class Pool:
             table_now=table_now,
             parser=ResponseParser(head_bytes_max=RESPONSE_HEAD_BYTES_MAX),
             counters=counters,
-            connect_timeout_s=settings.connect_timeout_s,
-            announces=settings.proxy_protocol,
+            settings=settings,
             doubt=doubt,
         )
 
