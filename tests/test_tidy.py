@@ -46,6 +46,7 @@ UNMIRRORED = {
     },
     "meshlb/core/balance/candidate.py": "an interface without behaviour",
     "meshlb/core/sticky/table.py": "an interface without behaviour",
+    "meshlb/proxy/probing.py": "an interface without behaviour",
     "meshlb/node/life.py": "tests/peers: it only wires what is tested apart",
     "meshlb/net/last_resort.py": "tests/runtime/proxy/test_bugs.py: what a bug leaves standing",
     **{

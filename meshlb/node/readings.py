@@ -41,7 +41,7 @@ def take(mesh: Mesh, plane: DataPlane, store: LmdbPins, *, sync: Mapping[str, Sy
         connections={
             "downstream": sum(t.connections for t in proxy.listeners.values()),
             "upstream": sum(
-                backend.connections + len(backend.idle)
+                backend.in_use + len(backend.idle)
                 for pool in plane.pools.values()
                 for backend in pool.backends.values()
             ),

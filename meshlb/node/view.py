@@ -154,7 +154,7 @@ class LiveNode:
                         address=str(backend.address),
                         state=backend.state,
                         weight=backend.weight,
-                        connections=backend.connections,
+                        connections=backend.in_use,
                         pins=counts.get((pool.name, backend.name), 0),
                         reason=backend.reason,
                         order=self._order(pool.name, backend.name),

@@ -200,5 +200,5 @@ class Dispatcher:
         except Exception:
             sock.close()
             raise
-        backend.connections += 1
+        backend.occupy()
         return upstream

@@ -63,6 +63,7 @@ class Frontend:
         nursery: trio.Nursery,
         table_ahead_s: float,
         counters: ProxyCounters,
+        accepts_max: int = ACCEPTS_PER_EVENT_MAX,
     ) -> None:
         """Wire a listener; `listen` lets clients in.
 
@@ -75,6 +76,7 @@ class Frontend:
             nursery: for the tasks of connections that wait for a decision.
             table_ahead_s: by how much table time is ahead of trio's clock.
             counters: of the process.
+            accepts_max: clients let in per event; 0: other processes accept at this socket.
         """
         self.name = settings.name
         self.reactor = reactor
@@ -85,6 +87,7 @@ class Frontend:
         self.tally = counters.listeners.setdefault(settings.name, ListenerCounters())
         self.secure = False
         self.draining = False
+        self._accepts_max = accepts_max
         self._clients: set[Stream] = set()
         self._tunnels_open = 0
         self._sock: socket.socket | None = sock
@@ -138,6 +141,8 @@ class Frontend:
             self._sock.listen(BACKLOG_CONNECTIONS)
         except OSError as error:
             raise ListenError(f"cannot listen on {self.address}: {describe(error)}") from error
+        if not self._accepts_max:
+            return
         self._accepting = True
         self.reactor.register(self._sock.fileno(), self._on_newcomers)
 
@@ -162,16 +167,16 @@ class Frontend:
 
     def _accept_waiting(self) -> None:
         """Let in all who have connected already."""
-        rounds = BACKLOG_CONNECTIONS // ACCEPTS_PER_EVENT_MAX
-        while self._accepting and rounds and self._accept():
-            rounds -= 1
+        left = BACKLOG_CONNECTIONS
+        while self._accepting and left > 0 and self._accept():
+            left -= self._accepts_max
 
     def _on_newcomers(self, event: int) -> None:
         self._accept()
 
     def _accept(self) -> bool:
         """Let newcomers in; True where there may be more of them."""
-        for _ in range(ACCEPTS_PER_EVENT_MAX):
+        for _ in range(self._accepts_max):
             if self._sock is None:
                 return False
             if self._is_full():

@@ -12,11 +12,12 @@ from meshlb.core.sticky.table import StickTable
 from meshlb.model import Address, PoolName
 from meshlb.net.reactor import Reactor
 from meshlb.net.sockets import bind_tcp
+from meshlb.proxy.backend import Backend
 from meshlb.proxy.change import Change, find_sockets
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.pool import Pool
-from meshlb.proxy.prober import Prober
+from meshlb.proxy.role import ALONE, Role
 from meshlb.proxy.tunnels import Tunnels
 
 log = structlog.get_logger()
@@ -40,6 +41,7 @@ class DataPlane:
         cookie_secrets: tuple[bytes, ...],
         key_secret: bytes,
         sockets: Mapping[str, socket.socket] = MappingProxyType({}),
+        role: Role = ALONE,
     ) -> None:
         """Build the data plane; `run` opens its sockets.
 
@@ -51,7 +53,9 @@ class DataPlane:
             key_secret: keys the hash of session keys; the same on all nodes.
             sockets: by the name of the listener that gets it: non-blocking, bound, and perhaps
                 listening already. They are the plane's from now on; other listeners bind.
+            role: what this process does of the work.
         """
+        self._role = role
         self._settings = settings
         self._table = table
         self._table_now = table_now
@@ -62,7 +66,7 @@ class DataPlane:
         self.tunnels = Tunnels(self._reactor, self.counters, table, table_now)
         self.pools: Mapping[PoolName, Pool] = {}
         self.pools = self._make_pools(settings)
-        self._prober = Prober(self.pools.values())
+        self._prober = role.probing(self.pools.values())
         self._frontends: list[Frontend] = []
         self._retired: list[Frontend] = []
         self._nursery: trio.Nursery | None = None
@@ -204,6 +208,7 @@ class DataPlane:
             nursery=self._nursery,
             table_ahead_s=self._table_now() - trio.current_time(),
             counters=self.counters,
+            accepts_max=self._role.accepts_max,
         )
 
     def _make_pools(self, settings: Settings) -> dict[PoolName, Pool]:
@@ -217,11 +222,16 @@ class DataPlane:
                 cookie_secrets=self._cookie_secrets,
                 key_secret=self._key_secret,
                 counters=self.counters,
-                doubt=lambda backend: self._prober.doubt(backend),
+                doubt=self.doubt,
+                make_backend=self._role.make_backend,
                 before=self.pools.get(name),
             )
             for name, pool in settings.pools.items()
         }
+
+    def doubt(self, backend: Backend) -> None:
+        """A connect to `backend` failed: probe it now."""
+        self._prober.doubt(backend)
 
     def use_secrets(self, *, cookie_secrets: tuple[bytes, ...], key_secret: bytes) -> None:
         """Seal, open and hash with other secrets from now on; see `__init__`."""

@@ -1,7 +1,7 @@
 """A pool at run time: its backends, its router and dispatcher, built from the settings."""
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from meshlb.config.schema import BackendSettings, PoolSettings
 from meshlb.core.balance.policy import Policy, policy_named
@@ -10,7 +10,7 @@ from meshlb.core.route import Router
 from meshlb.core.sticky.cookie import CookieSealer
 from meshlb.core.sticky.extract import KeyRule
 from meshlb.core.sticky.table import StickTable
-from meshlb.model import KeySource, PoolName
+from meshlb.model import BackendName, KeySource, PoolName
 from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
@@ -18,6 +18,9 @@ from meshlb.proxy.dispatcher import Dispatcher
 
 RESPONSE_HEAD_BYTES_MAX = 128 << 10
 """A backend's response head; a larger one is answered with 502."""
+
+
+MakeBackend = Callable[[PoolName, BackendSettings], Backend]
 
 
 class Pool:
@@ -40,6 +43,7 @@ class Pool:
         key_secret: bytes,
         counters: ProxyCounters,
         doubt: Callable[[Backend], None],
+        make_backend: MakeBackend = lambda pool, settings: Backend(settings),
         before: "Pool | None" = None,
     ) -> None:
         """Build a pool; nothing changes for `before` until the new one takes its place.
@@ -54,18 +58,15 @@ class Pool:
             key_secret: keys the hash of session keys.
             counters: of the process.
             doubt: called with a backend to which a connect failed.
+            make_backend: makes those of its backends that are new.
             before: the pool of this name until now; both share the backends that stay.
         """
         self.name = name
         self.settings = settings
-        self.backends = {
-            b.name: (before and before.staying(b)) or Backend(b) for b in settings.backends
-        }
+        self.backends = _backends(name, settings, make_backend, before)
         self.rules = _rules(settings)
         self.cookie_name = next((r.name for r in self.rules if r.by is KeySource.COOKIE), None)
-        self._sealer: CookieSealer | None = None
-        if self.cookie_name is not None:
-            self._sealer = CookieSealer(cookie_secrets, pool=name, name=self.cookie_name)
+        self._sealer = _sealer(name, self.cookie_name, cookie_secrets)
         self._policy: Policy = _policy(settings, before)
         self.router: Router[Backend] = Router(
             name,
@@ -95,13 +96,15 @@ class Pool:
             self._sealer.use(cookie_secrets)
         self.router.use_key_secret(key_secret)
 
-    def staying(self, settings: BackendSettings) -> Backend | None:
-        """The backend that `settings` describe too; at most its weight is another one."""
-        for known in self.settings.backends:
-            if known.name == settings.name:
-                alike = known.model_copy(update={"weight": settings.weight}) == settings
-                return self.backends[known.name] if alike else None
-        return None
+    def staying(self, wanted: Iterable[BackendSettings]) -> dict[BackendName, Backend]:
+        """The backends that `wanted` describe too; at most their weights are others."""
+        known = {settings.name: settings for settings in self.settings.backends}
+        return {
+            settings.name: self.backends[settings.name]
+            for settings in wanted
+            if settings.name in known
+            and known[settings.name].model_copy(update={"weight": settings.weight}) == settings
+        }
 
     def replace(self, before: "Pool | None") -> None:
         """Take the place of `before`: its backends that are not among this one's retire."""
@@ -121,6 +124,17 @@ def _rules(settings: PoolSettings) -> list[KeyRule]:
         KeyRule(by=s.by, name=s.key_name, ttl_s=s.ttl_s, max_age_s=s.max_age_s)
         for s in settings.sticky
     ]
+
+
+def _backends(
+    pool: PoolName, settings: PoolSettings, make: MakeBackend, before: Pool | None
+) -> dict[BackendName, Backend]:
+    kept = {} if before is None else before.staying(settings.backends)
+    return {b.name: kept.get(b.name) or make(pool, b) for b in settings.backends}
+
+
+def _sealer(pool: PoolName, cookie: str | None, secrets: tuple[bytes, ...]) -> CookieSealer | None:
+    return None if cookie is None else CookieSealer(secrets, pool=pool, name=cookie)
 
 
 def _policy(settings: PoolSettings, before: Pool | None) -> Policy:

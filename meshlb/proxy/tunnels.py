@@ -56,7 +56,7 @@ class Tunnels:
         rule = decision.rule
 
         def release(tunnel: Tunnel) -> None:
-            backend.connections -= 1
+            backend.vacate()
             self._open.discard(tunnel)
             if not self._open:
                 self._emptied.set()

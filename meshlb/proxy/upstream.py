@@ -252,7 +252,7 @@ class Upstream(Stream):
         client, self.client = self.client, None
         self._chunks = None
         backend = self.backend
-        backend.connections -= 1
+        backend.vacate()
         if (
             not reusable
             or self.closed

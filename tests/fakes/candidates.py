@@ -9,7 +9,7 @@ from meshlb.model import BackendName
 class FakeCandidate:
     name: BackendName
     weight: int = 1
-    connections: int = 0
+    load: int = 0
 
 
 def candidates(**weights: int) -> list[FakeCandidate]:

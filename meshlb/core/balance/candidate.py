@@ -19,8 +19,8 @@ class Candidate(Protocol):
         ...
 
     @property
-    def connections(self) -> int:
-        """The exchanges and tunnels that use it now, as far as this node knows."""
+    def load(self) -> int:
+        """The exchanges and tunnels of all nodes that use it now, as far as this one knows."""
         ...
 
 

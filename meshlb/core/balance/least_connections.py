@@ -1,7 +1,4 @@
-"""Weighted least connections: the fewest for its weight; among equals, in turn by weight.
-
-Counts what this node sends; other nodes' connections are not known here.
-"""
+"""Weighted least connections: the fewest for its weight; among equals, in turn by weight."""
 
 from collections.abc import Sequence
 
@@ -25,8 +22,8 @@ class LeastConnections:
                 continue
             if idlest:
                 # Cross-multiplied, so that equal loads are equal without rounding.
-                load = candidate.connections * idlest[0].weight
-                least = idlest[0].connections * candidate.weight
+                load = candidate.load * idlest[0].weight
+                least = idlest[0].load * candidate.weight
                 if load > least:
                     continue
                 if load < least:

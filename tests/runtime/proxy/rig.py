@@ -2,10 +2,11 @@
 
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import trio
 
@@ -15,6 +16,7 @@ from meshlb.errors import NoQuorumError
 from meshlb.model import Address, BackendName, NodeName, PoolName, SessionKey
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.plane import DataPlane
+from meshlb.proxy.role import ALONE, Role
 from meshlb.proxy.stream import Stream
 from meshlb.wire.messages import Rank
 from tests.runtime.proxy.wire import Origin, Recorder, Wire
@@ -208,6 +210,8 @@ async def running(
     health: str = 'interval = "10m"',
     protocol: str = "http",
     may_listen: bool = True,
+    role: Role = ALONE,
+    sockets: Mapping[str, socket.socket] = MappingProxyType({}),
 ) -> AsyncIterator[Rig]:
     """A data plane on a free port in front of `backends` (name → port on loopback)."""
     lines = [
@@ -230,6 +234,8 @@ async def running(
         table_now=time.time,
         cookie_secrets=(COOKIE_SECRET,),
         key_secret=KEY_SECRET,
+        sockets=sockets,
+        role=role,
     )
     gate = trio.Event()
     if may_listen:

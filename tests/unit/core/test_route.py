@@ -30,7 +30,7 @@ class Backend:
     takes_new: bool = True
     takes_pinned: bool = True
     weight: int = 1
-    connections: int = 0
+    load: int = 0
 
 
 class Table:

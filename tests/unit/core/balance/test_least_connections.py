@@ -6,9 +6,9 @@ from tests.fakes.candidates import candidates
 
 def test_the_one_with_room_for_its_weight_is_chosen():
     a, b = candidates(a=3, b=1)
-    a.connections, b.connections = 5, 2
+    a.load, b.load = 5, 2
     assert LeastConnections().choose([a, b]) is a
-    a.connections = 7
+    a.load = 7
     assert LeastConnections().choose([a, b]) is b
 
 
@@ -18,5 +18,5 @@ def test_connections_that_last_are_shared_by_weight():
     for _ in range(60):
         chosen = chooser.choose(among)
         assert chosen is not None
-        chosen.connections += 1
-    assert [candidate.connections for candidate in among] == [30, 20, 10]
+        chosen.load += 1
+    assert [candidate.load for candidate in among] == [30, 20, 10]

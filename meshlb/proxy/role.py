@@ -1,0 +1,43 @@
+"""What a data plane does of the work of its node, where several processes share it.
+
+Owns only the choice. A node of one process does everything. Of several, one holds the listening
+sockets and probes the backends, and the others accept and serve.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from meshlb.config.schema import BackendSettings
+from meshlb.model import PoolName
+from meshlb.proxy.backend import Backend
+from meshlb.proxy.frontend import ACCEPTS_PER_EVENT_MAX
+from meshlb.proxy.pool import MakeBackend, Pool
+from meshlb.proxy.probing import Probing
+
+
+def _probe(pools: Iterable[Pool]) -> Probing:
+    # Who does not probe need not load an HTTP client either.
+    from meshlb.proxy.prober import Prober
+
+    return Prober(pools)
+
+
+def _plain(pool: PoolName, settings: BackendSettings) -> Backend:
+    return Backend(settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """The part of one process."""
+
+    accepts_max: int = ACCEPTS_PER_EVENT_MAX
+    """Clients that a listener lets in at a time; 0: other processes accept at its socket."""
+    probing: Callable[[Iterable[Pool]], Probing] = _probe
+    """Makes what tells of the health of the backends."""
+    make_backend: MakeBackend = _plain
+    """Makes a backend of a pool."""
+
+
+ALONE: Final = Role()
+"""Everything in one process."""
