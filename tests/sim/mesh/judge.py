@@ -132,10 +132,6 @@ class Judge:
 
     def committed(self, process: Process, records: dict[SessionKey, Pin]) -> None:
         self.books.committed(process, records)
-        for key, pin in records.items():
-            if not pin.backend:
-                self.books.stones[key] = max(pin.epoch, self.books.stones.get(key, 0))
-                self.books.burying[key, pin.epoch].add(process.name)
 
     # Words between nodes -----------------------------------------------------------------
 

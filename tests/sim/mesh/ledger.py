@@ -35,6 +35,10 @@ def identity(pin: Pin | PinRecord) -> Identity:
     return (pin.epoch, int(pin.rank), pin.stamp_ms, pin.claimer, pin.backend)
 
 
+def _making(key: SessionKey, pin: Pin) -> tuple[SessionKey, int, str, str]:
+    return (key, pin.stamp_ms, pin.claimer, pin.backend)
+
+
 @dataclass
 class Confirmed:
     """A pin that a client was told of, agreed by a majority."""
@@ -47,6 +51,16 @@ class Confirmed:
 
 
 @dataclass
+class Burial:
+    """A key was unpinned."""
+
+    epoch: int
+    at: float
+    by: set[NodeName] = field(default_factory=set)
+    """The hosts that have written that down."""
+
+
+@dataclass
 class Books:
     """Of one run."""
 
@@ -54,22 +68,21 @@ class Books:
     confirmed: dict[SessionKey, dict[Identity, Confirmed]] = field(
         default_factory=lambda: defaultdict(dict)
     )
-    held: dict[tuple[SessionKey, Identity], set[tuple[NodeName, int]]] = field(
-        default_factory=lambda: defaultdict(set)
+    held: dict[tuple[SessionKey, Identity], dict[tuple[NodeName, int], float]] = field(
+        default_factory=lambda: defaultdict(dict)
     )
-    """Hosts, and the generation of their disk, that have committed a pin."""
+    """Hosts, and the generation of their disk, that have committed a pin, and when it expires by
+    what they wrote down."""
     pairs: dict[tuple[SessionKey, Identity], tuple[NodeName, NodeName | None]] = field(
         default_factory=dict
     )
     """Home and backup that agreed on a pin."""
     agreed: dict[tuple[SessionKey, Identity], Confirmed] = field(default_factory=dict)
     """Agreed pins, whether or not a client was told, when the first node wrote them down."""
-    stones: dict[SessionKey, int] = field(default_factory=dict)
+    burials: dict[SessionKey, Burial] = field(default_factory=dict)
     """The latest epoch in which each key was unpinned."""
-    burying: dict[tuple[SessionKey, int], set[NodeName]] = field(
-        default_factory=lambda: defaultdict(set)
-    )
-    """The hosts that have written down that a key was unpinned in an epoch."""
+    made_at: dict[tuple[SessionKey, int, str, str], float] = field(default_factory=dict)
+    """When each pin was first written down, by its stamp, claimer and backend: of any rank."""
     used_at: dict[tuple[SessionKey, Identity], float] = field(default_factory=dict)
     """When a client was last told of each pin, or when it was made."""
     explained: list[str] = field(default_factory=list)
@@ -82,6 +95,7 @@ class Books:
             agreed = Confirmed(pin, self.mesh.world.now, process.name, until)
             self.agreed[key, identity(pin)] = agreed
         self.used_at.setdefault((key, identity(pin)), self.mesh.world.now)
+        self.made_at.setdefault(_making(key, pin), self.mesh.world.now)
         known = self.confirmed[key].get(identity(pin))
         if known is not None:
             known.until = max(known.until, process.world_time(pin.expires_at))
@@ -103,10 +117,24 @@ class Books:
         """`process` has these on its disk now."""
         place = (process.name, process.disk.generation)
         for key, pin in records.items():
-            self.held[key, identity(pin)].add(place)
+            self.held[key, identity(pin)][place] = pin.expires_at
+            if not pin.backend:
+                self._bury(process.name, key, pin)
             known = self.confirmed[key].get(identity(pin))
             if known is not None:
                 known.until = max(known.until, process.world_time(pin.expires_at))
+
+    def _bury(self, host: NodeName, key: SessionKey, stone: Pin) -> None:
+        known = self.burials.get(key)
+        if known is None or known.epoch < stone.epoch:
+            known = self.burials[key] = Burial(stone.epoch, self.mesh.world.now)
+        if known.epoch == stone.epoch:
+            known.by.add(host)
+
+    def is_raised(self, key: SessionKey, kept: Pin) -> bool:
+        """Whether a pin lives that was unpinned, and not made anew since."""
+        burial = self.burials[key]
+        return kept.epoch < burial.epoch and self.made_at[_making(key, kept)] < burial.at
 
     def confirm(self, process: Process, key: SessionKey, pin: Pin) -> str:
         """A client was told of `pin`; what contradicts that and has no explanation, or nothing."""

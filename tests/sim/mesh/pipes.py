@@ -9,8 +9,10 @@ that hears nothing for `SILENCE_S` is cut off by its owner, which is told by `on
 under way when an end closed arrives up to a random place.
 """
 
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from meshlb.cluster.link import SILENCE_S
@@ -40,8 +42,10 @@ class End:
     heard_at: float = 0.0
     arrives_at: float = 0.0
     """When the last frame to this end arrives; none may overtake it."""
-    waiting: list[Any] = field(default_factory=list)
-    """Frames to this end that are stuck with the sender's kernel."""
+    sent: int = 0
+    """Frames sent to this end so far; so each has a number."""
+    waiting: list[tuple[int, Any]] = field(default_factory=list)
+    """Frames to this end that are stuck with the sender's kernel, in the order of numbers."""
     era: int = 0
     """Counts how often all that was under way to this end was lost."""
     passed: int = 0
@@ -89,14 +93,18 @@ class Stream:
 
     def carry(self, to: End, frame: Any) -> None:
         """Send a frame to `to`, or keep it while it cannot go."""
+        to.sent += 1
+        self._carry(to, to.sent, frame)
+
+    def _carry(self, to: End, number: int, frame: Any) -> None:
         if to.waiting or not self._may_pass(to):
-            to.waiting.append(frame)
+            _keep(to, number, frame)
             return
         world = self._pipes.world
         delay_s = self._pipes.air.segment_delay(to.other.host, to.host)
         to.arrives_at = max(world.now + delay_s, to.arrives_at)
         era = to.era
-        world.at(to.arrives_at, lambda: self._arrive(to, frame, era))
+        world.at(to.arrives_at, lambda: self._arrive(to, number, frame, era))
 
     def _may_pass(self, to: End) -> bool:
         air = self._pipes.air
@@ -108,11 +116,12 @@ class Stream:
         to.passed += 1
         return to.passed <= WINDOW_FRAMES
 
-    def _arrive(self, to: End, frame: Any, era: int) -> None:
+    def _arrive(self, to: End, number: int, frame: Any, era: int) -> None:
         if not to.is_open or era != to.era:
             return
-        if to.waiting or not self._pipes.air.passes(to.other.host, to.host):
-            to.waiting.append(frame)
+        is_overtaking = bool(to.waiting) and to.waiting[0][0] < number
+        if is_overtaking or not self._pipes.air.passes(to.other.host, to.host):
+            _keep(to, number, frame)
             return
         to.heard_at = self._pipes.world.now
         to.on_frame(frame)
@@ -121,8 +130,8 @@ class Stream:
         """A cut was mended: what is stuck goes on, in order."""
         for to in self.ends:
             waiting, to.waiting = to.waiting, []
-            for frame in waiting:
-                self.carry(to, frame)
+            for number, frame in waiting:
+                self._carry(to, number, frame)
         if self._hung_up is not None:
             self.hang_up(self._hung_up)
 
@@ -146,6 +155,11 @@ class Stream:
             end.on_close(is_silence)
             if is_silence:
                 self.hang_up(end.other)
+
+
+def _keep(to: End, number: int, frame: Any) -> None:
+    """A frame is stuck: what was sent after it goes on after it."""
+    insort(to.waiting, (number, frame), key=itemgetter(0))
 
 
 class Pipes:

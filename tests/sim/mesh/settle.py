@@ -28,6 +28,8 @@ class Unrest:
 def unrest(mesh: SimMesh, judge: Judge) -> str:
     """What keeps `mesh` from being at rest; empty where nothing does (invariant 10)."""
     processes = mesh.processes()
+    if not processes:
+        return "all have left, and nobody is back yet"
     for process in processes:
         if why := _membership_unrest(process, processes) or _queue_unrest(process, processes):
             return f"{process.name} {why}"
@@ -107,9 +109,9 @@ def check_end(mesh: SimMesh, judge: Judge) -> None:
             _check_kept(mesh, judge, process, key, confirmed)
     here = {process.name for process in mesh.processes()}
     if not any(fault.is_disk_lost for fault in mesh.log):
-        for key, epoch in judge.books.stones.items():
-            if not judge.books.burying[key, epoch].isdisjoint(here):
-                _check_unpinned(judge, process, key, epoch)
+        for key, burial in judge.books.burials.items():
+            if not burial.by.isdisjoint(here):
+                _check_unpinned(judge, process, key)
         _check_words(mesh, judge, process)
     for process in mesh.processes():
         counted = process.turns.claims.counters.moved
@@ -132,11 +134,11 @@ def _check_kept(
         return
     if kept is not None and kept.epoch == pin.epoch and _is_explained(judge, key, kept, pin):
         return
-    held = judge.books.held.get((key, identity(pin)), set())
+    held = judge.books.held.get((key, identity(pin)), {})
     keepers = sorted(
         name
-        for name, generation in held
-        if mesh.hosts[name].disk.generation == generation and _lives(mesh, name, key)
+        for (name, generation), expires_at in held.items()
+        if mesh.hosts[name].disk.generation == generation and _lives(mesh, name, expires_at)
     )
     told = f"{pin} of {key[:3].hex()}, confirmed at {confirmed.at:.3f}, became {kept}"
     if keepers:
@@ -150,17 +152,17 @@ def _check_kept(
     judge.books.explained.append(f"key {key[:3].hex()}: {told}; fault: {losses}")
 
 
-def _lives(mesh: SimMesh, name: NodeName, key: SessionKey) -> bool:
-    """Whether the record of a host lives by its clock, which a start may have set wrong."""
+def _lives(mesh: SimMesh, name: NodeName, expires_at: float) -> bool:
+    """Whether a record lives by the clock of its host, which a start may have set wrong."""
     process = mesh.hosts[name].running
-    kept = None if process is None else process.store.get(key)
-    return process is not None and kept is not None and kept.is_live(process.table_now())
+    return process is not None and expires_at > process.table_now()
 
 
-def _check_unpinned(judge: Judge, process: Process, key: SessionKey, epoch: int) -> None:
+def _check_unpinned(judge: Judge, process: Process, key: SessionKey) -> None:
     """Invariant 9: what was unpinned stays unpinned, or was pinned anew."""
     kept = process.store.get(key)
-    if kept is not None and kept.is_live(process.table_now()) and kept.epoch < epoch:
+    if kept is not None and kept.is_live(process.table_now()) and judge.books.is_raised(key, kept):
+        epoch = judge.books.burials[key].epoch
         judge.fail(9, f"{key[:3].hex()} was unpinned in epoch {epoch}, and became {kept}")
 
 
