@@ -66,10 +66,10 @@ sim: $(STAMP) ## whole nodes in virtual time: SEED=7 NODES=5 STEPS=200, or SEEDS
 model: $(STAMP) ## check the models of the protocol with Spin
 	$(BIN)/python protocol/model/check.py
 
-fuzz: $(STAMP) ## fuzz with atheris: TARGET=codec, members, pins, sealing, turns, words (default: all), SECONDS=600 each
+fuzz: $(STAMP) ## fuzz with atheris: TARGET=codec, http, members, pins, sealing, turns, words (default: all), SECONDS=600 each
 	@$(BIN)/python -c 'import atheris' 2>/dev/null \
 		|| $(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3'
-	@for target in $(or $(TARGET),codec members pins sealing turns words); do \
+	@for target in $(or $(TARGET),codec http members pins sealing turns words); do \
 		$(BIN)/python -m tests.fuzz $$target --seconds $(or $(SECONDS),600) || exit 1; \
 	done
 

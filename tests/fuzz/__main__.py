@@ -10,7 +10,7 @@ import importlib
 import sys
 from pathlib import Path
 
-TARGETS = ("codec", "members", "pins", "sealing", "turns", "words")
+TARGETS = ("codec", "http", "members", "pins", "sealing", "turns", "words")
 INPUT_BYTES_MAX = 2_048
 
 
@@ -36,7 +36,10 @@ def main() -> None:
     for seed in target.seeds():
         if len(seed) <= INPUT_BYTES_MAX:
             (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+    words = chosen.corpus / f"{chosen.target}.words"
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in getattr(target, "WORDS", ())))
     options = [
+        f"-dict={words}",
         f"-max_total_time={chosen.seconds}",
         f"-max_len={INPUT_BYTES_MAX}",
         f"-artifact_prefix={chosen.corpus}/{chosen.target}-",
@@ -46,6 +49,11 @@ def main() -> None:
     ]
     atheris.Setup([sys.argv[0], *options, str(corpus)], target.check)
     atheris.Fuzz()
+
+
+def _escaped(word: str) -> str:
+    """A word as libFuzzer's dictionaries have it."""
+    return "".join(f"\\x{byte:02x}" for byte in word.encode("latin-1"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from meshlb.wire import codec as wire_codec
 from meshlb.wire.messages import Message, PinRecord
 from meshlb.wire.seal import DatagramError, Opened
 from tests.fakes.swim import membership
-from tests.fuzz import codec, members, pins, sealing, turns, words
+from tests.fuzz import codec, http, members, pins, sealing, turns, words
 from tests.fuzz.__main__ import TARGETS
 from tests.fuzz.reader import Reader
 
@@ -64,6 +64,14 @@ def test_the_target_of_the_codec_notices_a_reader_that_is_too_lenient() -> None:
             return ()
 
     assert finds_a_fault(codec, lenient)
+
+
+def test_the_target_of_http_notices_a_reader_that_takes_what_others_refuse() -> None:
+    def lenient(stream: bytes) -> http.Reading | None:
+        read = http.our_request(stream) or http.our_response(stream)
+        return read or http.our_request(stream.replace(b"+5", b"5").replace(b"\n\n", b"\r\n"))
+
+    assert finds_a_fault(http, lenient)
 
 
 def test_the_target_of_members_notices_an_incarnation_that_falls() -> None:

@@ -169,18 +169,3 @@ class ChunkedReader:
             raise BodyError("a trailer is malformed")
         if name in FORBIDDEN_TRAILERS or name.startswith(_FORBIDDEN_PREFIXES):
             raise BodyError("a trailer that must not be one")
-
-
-class LengthReader:
-    """Reads one body of a stated length."""
-
-    __slots__ = ("left_bytes",)
-
-    def __init__(self, length: int) -> None:
-        self.left_bytes = length
-
-    def feed(self, piece: bytes) -> tuple[int, bool]:
-        """How many bytes of `piece` belong to the body, and whether the body has ended."""
-        consumed = min(len(piece), self.left_bytes)
-        self.left_bytes -= consumed
-        return consumed, not self.left_bytes

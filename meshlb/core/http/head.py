@@ -58,39 +58,3 @@ def find_head_end(
     if buffer.count(b"\n", scanned) != buffer.count(b"\r\n", max(scanned - 1, 0)):
         raise fault(400, "a line of the head ends in a bare LF")
     return -1
-
-
-class HeadBuffer:
-    """Collects a head that arrives in pieces, however small.
-
-    For the slow path: begin with `find_head_end` on the first piece, which mostly is all.
-    """
-
-    __slots__ = ("_buffer", "_fault", "_limit", "_scanned")
-
-    def __init__(self, *, limit: int = HEAD_BYTES_MAX, fault: Fault = client_fault) -> None:
-        self._buffer = bytearray()
-        self._limit = limit
-        self._fault = fault
-        self._scanned = 0
-
-    def __len__(self) -> int:
-        """How many bytes wait for the rest of their head."""
-        return len(self._buffer)
-
-    def feed(self, piece: bytes) -> tuple[bytes, bytes] | None:
-        """Add `piece`; once a head is complete, return it and what follows it, and start anew.
-
-        Raises:
-            MeshlbError: what `fault` makes, as in `find_head_end`.
-        """
-        buffer = self._buffer
-        buffer += piece
-        end = find_head_end(buffer, limit=self._limit, scanned=self._scanned, fault=self._fault)
-        if end < 0:
-            self._scanned = len(buffer)
-            return None
-        head, rest = bytes(buffer[:end]), bytes(buffer[end:])
-        self._buffer = bytearray()
-        self._scanned = 0
-        return head, rest

@@ -159,11 +159,19 @@ def _read_response(head: bytes, *, fields_max: int, to_head: bool) -> ResponseHe
         kept=line + forward + b"\r\n",
         body=body,
         keep_alive=body.kind is not BodyKind.CLOSE
+        and not (status == NO_CONTENT and _states_body(found))
         and b"close" not in options
         and (minor == 1 or b"keep-alive" in options),
         websocket=status == SWITCHING_PROTOCOLS
         and is_accepting(upgrade=list_items(found.get(b"upgrade", ())), connection=options),
         _block=block,
+    )
+
+
+def _states_body(found: Found) -> bool:
+    """Whether bytes are announced; behind a 204, which has none, they might come all the same."""
+    return (
+        b"transfer-encoding" in found or found.get(b"content-length", [b"0"])[0].strip(b"0") != b""
     )
 
 
@@ -173,7 +181,11 @@ def _read_body(found: Found, *, status: int, minor: int, to_head: bool) -> tuple
     length = stated_length(found, backend_fault)
     if chunked and minor == 0:
         raise UpstreamError(502, "invalid response: HTTP/1.0 has no Transfer-Encoding")
-    if status < 200 or status == NO_CONTENT:
+    if status < 200:
+        if chunked or length:
+            raise UpstreamError(502, "invalid response: an interim response states a body")
+        return NO_BODY, b""
+    if status == NO_CONTENT:
         return NO_BODY, b""
     framing = b""
     if chunked:

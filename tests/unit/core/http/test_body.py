@@ -7,7 +7,6 @@ from meshlb.core.http.body import (
     TRAILER_BYTES_MAX,
     BodyError,
     ChunkedReader,
-    LengthReader,
 )
 from meshlb.core.http.fields import FIELDS_MAX
 
@@ -121,10 +120,3 @@ def test_trailers_are_limited():
     assert ChunkedReader().feed(b"0\r\n" + fits + b"\r\n")[1]
     assert refuses(b"0\r\n" + b"B" + fits + b"\r\n")
     assert refuses(b"0\r\n" + b"A" * (TRAILER_BYTES_MAX + 1))
-
-
-def test_a_body_of_a_stated_length_ends_there():
-    reader = LengthReader(5)
-    assert reader.feed(b"abc") == (3, False)
-    assert reader.feed(b"defg") == (2, True)
-    assert reader.feed(b"h") == (0, True)

@@ -3,7 +3,7 @@
 import pytest
 
 from meshlb.core.http.fields import backend_fault
-from meshlb.core.http.head import EMPTY_LINES_MAX, HeadBuffer, find_head_end
+from meshlb.core.http.head import EMPTY_LINES_MAX, find_head_end
 from meshlb.errors import DownstreamError, UpstreamError
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -57,27 +57,15 @@ def test_a_backends_head_is_the_backends_fault():
 
 @pytest.mark.parametrize("front", [b"", b"\r\n", b"\r\n\r\n", b"\r\n\r\n\r\n"])
 def test_a_head_may_come_byte_by_byte(front):
-    buffer = HeadBuffer()
     stream = front + HEAD
-    for n in range(len(stream) - 1):
-        assert buffer.feed(stream[n : n + 1]) is None
-        assert len(buffer) == n + 1
-    assert buffer.feed(stream[-1:] + b"rest") == (stream, b"rest")
-    assert len(buffer) == 0
-    assert buffer.feed(HEAD) == (HEAD, b"")
+    for size in range(1, len(stream)):
+        assert find_head_end(stream[:size], scanned=size - 1) == -1
+    assert find_head_end(stream, scanned=len(stream) - 1) == len(stream)
 
 
 def test_a_bare_lf_is_noticed_byte_by_byte():
-    buffer = HeadBuffer()
-    for byte in b"GET / HTTP/1.1\r":
-        assert buffer.feed(bytes((byte,))) is None
-    assert buffer.feed(b"\n") is None
+    begun = b"GET / HTTP/1.1\r\n"
+    for size in range(1, len(begun) + 1):
+        assert find_head_end(begun[:size], scanned=size - 1) == -1
     with pytest.raises(DownstreamError):
-        buffer.feed(b"\n")
-
-
-def test_what_waits_is_bounded():
-    buffer = HeadBuffer(limit=8)
-    assert buffer.feed(b"1234567") is None
-    with pytest.raises(DownstreamError):
-        buffer.feed(b"8")
+        find_head_end(begun + b"\n", scanned=len(begun))

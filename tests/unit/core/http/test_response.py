@@ -109,10 +109,19 @@ class TestFraming:
 
     @pytest.mark.parametrize("status", [100, 101, 103, 199, 204])
     def test_some_statuses_have_neither_body_nor_length(self, status):
-        response = parse("Content-Length: 5", start=f"HTTP/1.1 {status} X")
+        response = parse("Content-Length: 0", start=f"HTTP/1.1 {status} X")
         assert response.body.kind is BodyKind.NONE
         assert response.forward == b""
         assert response.keep_alive
+
+    @pytest.mark.parametrize("line", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+    def test_a_body_announced_where_there_is_none_ends_the_connection(self, line):
+        response = parse(line, start="HTTP/1.1 204 No Content")
+        assert (response.body.kind, response.forward) == (BodyKind.NONE, b"")
+        assert not response.keep_alive
+        for status in (100, 101, 103, 199):
+            with pytest.raises(UpstreamError):
+                parse(line, start=f"HTTP/1.1 {status} X")
 
     def test_not_modified_has_a_length_without_a_body(self):
         response = parse("Content-Length: 5", start="HTTP/1.1 304 Not Modified")
