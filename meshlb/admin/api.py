@@ -86,6 +86,7 @@ def build_app(node: NodeView) -> Starlette:
             route("/v1/pools/{pool}/backends/{backend}/state", _set_state, "PUT"),
             route("/v1/keys", _keys, "GET", "POST"),
             route("/v1/keys/{key}", _key, "PUT", "DELETE"),
+            route("/v1/reload", _reload, "POST"),
             route("/v1/leave", _leave, "POST"),
         ],
         exception_handlers={
@@ -217,6 +218,10 @@ def _secret(text: object) -> ClusterSecret:
     return ClusterSecret(secret)
 
 
+async def _reload(node: NodeView, request: Request) -> Response:
+    return _json(await node.reload())
+
+
 async def _leave(node: NodeView, request: Request) -> Response:
     await node.leave()
     return _json({"leaving": True}, status=202)
@@ -286,7 +291,7 @@ def _plain(value: Any) -> Any:
 
 async def _on_admin_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AdminError)
-    return error_response(error.status, error.code, str(error))
+    return error_response(error.status, error.code, str(error), faults=error.faults)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -19,11 +19,16 @@ OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/"})
 
 
 def error_response(
-    status: int, code: str, message: str, headers: dict[str, str] | None = None
+    status: int,
+    code: str,
+    message: str,
+    headers: dict[str, str] | None = None,
+    *,
+    faults: tuple[str, ...] = (),
 ) -> JSONResponse:
     """The one shape of errors."""
-    body = {"error": {"code": code, "message": message}}
-    return JSONResponse(body, status_code=status, headers=headers)
+    error = {"code": code, "message": message} | ({"faults": list(faults)} if faults else {})
+    return JSONResponse({"error": error}, status_code=status, headers=headers)
 
 
 class Guard:

@@ -16,13 +16,17 @@ from meshlb.model import BackendName, BackendState, ClusterSecret, KeyId, PoolNa
 class AdminError(MeshlbError):
     """The client of the admin API asked for what is not there or not possible; nothing changed.
 
-    `status` is the HTTP status, `code` a constant word for programs.
+    `status` is the HTTP status, `code` a constant word for programs; `faults` lists what is wrong
+    where that may be several things.
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, *, faults: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.faults = faults
 
 
 def unknown_pool(name: str) -> AdminError:
@@ -102,6 +106,26 @@ class StoreView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigView:
+    """The configuration that the node goes by."""
+
+    loaded_at: str = ""
+    """ISO 8601, UTC."""
+    failed_at: str | None = None
+    """When a reload has failed since."""
+    faults: tuple[str, ...] = ()
+    """Why; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadView:
+    """What a reload has changed."""
+
+    changes: tuple[str, ...]
+    """A line for each difference between the two files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
     """This node at a glance."""
 
@@ -126,6 +150,7 @@ class StatusView:
     sync: Mapping[str, SyncView] = field(default_factory=dict)
     """By peer; one that this node has no stream to, or was never compared with, is missing."""
     store: StoreView = StoreView()
+    config: ConfigView = ConfigView()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,6 +367,14 @@ class NodeView(Protocol):
 
         Raises:
             AdminError: there is no such member, or it is not dead.
+        """
+        ...
+
+    async def reload(self) -> ReloadView:
+        """Reads the configuration file again and goes by it, keeping every connection.
+
+        Raises:
+            AdminError: with each fault of the file; nothing has changed.
         """
         ...
 

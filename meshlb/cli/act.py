@@ -59,6 +59,18 @@ def forget(client: AdminClient, as_json: bool, member: str) -> None:
 
 @click.command()
 @admin_options
+def reload(client: AdminClient, as_json: bool) -> None:
+    """Have the node go by its configuration file as it is now; every connection stays."""
+    answer = client.send("POST", "/v1/reload")
+    if as_json:
+        show_json(answer)
+        return
+    for change in answer["changes"] or ["reloaded; nothing is different"]:
+        show.line(change)
+
+
+@click.command()
+@admin_options
 def leave(client: AdminClient, as_json: bool) -> None:
     """Let the node drain, leave its cluster and exit."""
     answer = client.send("POST", "/v1/leave")

@@ -78,11 +78,17 @@ class AdminClient:
             answer = response.json()
             if response.is_success:
                 return answer
-            message = str(answer["error"]["message"])
+            message, *faults = _refusal(answer)
         except (ValueError, KeyError, TypeError):
             message = f"this is no admin API of meshlb (status {response.status_code})"
             raise Refused(f"{self.address}: {message}") from None
-        raise Refused(message)
+        raise Refused("".join([message, *(f"\nmeshlb: {fault}" for fault in faults)]))
+
+
+def _refusal(answer: Any) -> list[str]:
+    """The message of an error, and the faults that it lists."""
+    error = answer["error"]
+    return [str(error["message"]), *map(str, error.get("faults", ()))]
 
 
 def admin_options(command: Callable[..., R]) -> Callable[..., R]:

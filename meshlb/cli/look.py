@@ -28,11 +28,19 @@ def status(client: AdminClient, as_json: bool) -> None:
             "stick table": show.table_of(answer),
             **({} if answer["quorate"] else {"majority": "no: this node is with a minority"}),
             **({} if answer["store"]["written"] else {"disk": _unwritten(answer["store"])}),
+            **_failed_reload(answer.get("config", {})),
             "ready": "yes" if answer["ready"] else f"no: {answer['reason']}",
             "up for": show.duration(answer["uptime_s"]),
             **{f"listener {name}": bound for name, bound in answer["listeners"].items()},
         }
     )
+
+
+def _failed_reload(config: dict[str, Any]) -> dict[str, str]:
+    """What stands in the way of the configuration file as it was last read."""
+    if not config.get("faults"):
+        return {}
+    return {"reload failed": "; ".join(config["faults"])}
 
 
 def _unwritten(store: dict[str, Any]) -> str:

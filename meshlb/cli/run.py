@@ -1,5 +1,6 @@
 """`meshlb run`: a node in the foreground."""
 
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def run(config: Path, log_level: str, log_format: str) -> None:
     """Run a node with the configuration file CONFIG until SIGTERM or Ctrl-C."""
     from meshlb.config import load
 
+    # What comes before the node can obey waits for it, rather than ending the process.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         settings = load(config)
     except ConfigError as error:
@@ -29,7 +32,7 @@ def run(config: Path, log_level: str, log_format: str) -> None:
     from meshlb import node
 
     try:
-        trio.run(partial(node.run, settings, ready=None))
+        trio.run(partial(node.run, settings, load=partial(load, config)))
     except MeshlbError as error:
         raise Refused(str(error)) from None
     except BaseExceptionGroup as group:

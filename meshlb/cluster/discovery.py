@@ -7,8 +7,9 @@ Only addresses of the family that this node is bound to count: the others of a m
 could never be reached, and would be taken for members that are missing.
 """
 
+import math
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,6 +50,7 @@ class Discovery:
     def __init__(self, join: Iterable[Address | DnsSeed], *, family: socket.AddressFamily) -> None:
         """`family` is that of the address this node is bound to."""
         self._join = tuple(join)
+        self._changed = trio.Event()
         self._family = family
         self._known: dict[DnsSeed, list[Address]] = {}
         self._failing: set[DnsSeed] = set()
@@ -57,6 +59,24 @@ class Discovery:
     def has_names(self) -> bool:
         """Whether there is anything to resolve."""
         return any(isinstance(seed, DnsSeed) for seed in self._join)
+
+    def use(self, join: Iterable[Address | DnsSeed]) -> None:
+        """Look at other places from now on."""
+        self._join = tuple(join)
+        self._known = {name: self._known[name] for name in self._known if name in self._join}
+        self._changed.set()
+
+    async def run(self, tell: Callable[[Seeds], None]) -> None:
+        """Resolve the names again and again, until cancelled; addresses need no resolving."""
+        while True:
+            changed = self._changed = trio.Event()
+            next_look_s = math.inf
+            if self.has_names:
+                seeds = await self.look()
+                tell(seeds)
+                next_look_s = seeds.next_look_s
+            with trio.move_on_after(next_look_s):
+                await changed.wait()
 
     def seeds(self) -> Seeds:
         """What is known now."""

@@ -9,7 +9,7 @@ Spec: protocol/spec/keyring.md.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -24,6 +24,11 @@ from meshlb.wire.seal import Keyring, key_id_of
 
 PEERS_MAX: Final = 1_024
 """Peers whose last word is remembered; the one that spoke first makes room."""
+
+_NONE_LEFT: Final = (
+    "every configured secret was removed from the cluster with `meshlb keys`;"
+    " configure one that the cluster uses now"
+)
 
 _log = structlog.get_logger("meshlb.cluster")
 
@@ -77,10 +82,7 @@ class ClusterKeys:
             _log.warning("a configured secret was removed from the cluster", key=key_id.hex())
         keyring = self._book.keyring()
         if keyring is None:
-            raise StoreError(
-                "every configured secret was removed from the cluster with `meshlb keys`;"
-                " configure one that the cluster uses now"
-            )
+            raise StoreError(_NONE_LEFT)
         self._keyring = keyring
         self._state = self._book.state()
 
@@ -157,6 +159,18 @@ class ClusterKeys:
             )
         for listener in self._listeners:
             listener()
+
+    def configure(self, secrets: tuple[bytes, ...]) -> None:
+        """The configuration lists other secrets now; what operators have said outranks it."""
+        book = replace(self._book, configured=secrets)
+        for key_id in book.stale():
+            _log.warning("a configured secret was removed from the cluster", key=key_id.hex())
+        self._adopt(book, "configured")
+
+    def refusal_of(self, secrets: tuple[bytes, ...]) -> str | None:
+        """Why this node cannot be configured with `secrets`; None where it can."""
+        left = replace(self._book, configured=secrets).keyring()
+        return None if left is not None else _NONE_LEFT
 
     # What operators order ----------------------------------------------------------------
 

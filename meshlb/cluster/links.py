@@ -140,6 +140,10 @@ class Links:
         """Prove with `keyring` from now on; what is open stays open."""
         self._credentials = replace(self._credentials, keyring=keyring)
 
+    def show(self, tls: MutualTls | None) -> None:
+        """Show and believe other certificates from now on; what is open stays open."""
+        self._channel = Channel(tls)
+
     def to(self, name: NodeName) -> Link | None:
         """The open link to a member, or None."""
         return self._by_name.get(name)

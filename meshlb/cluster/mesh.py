@@ -22,7 +22,7 @@ from meshlb.cluster.broadcasts import Handler, Receipt
 from meshlb.cluster.clock import TableClock
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
-from meshlb.cluster.discovery import Discovery
+from meshlb.cluster.discovery import Discovery, Seeds
 from meshlb.cluster.drive import drive
 from meshlb.cluster.heals import Heals
 from meshlb.cluster.keys import ClusterKeys
@@ -221,7 +221,7 @@ class Mesh:
                     self._pins.turns.receive(alone)
                 else:
                     nursery.start_soon(self._drive, self._agent)
-                    nursery.start_soon(self._discover, self._agent)
+                    nursery.start_soon(self._discovery.run, self._seek)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -240,12 +240,9 @@ class Mesh:
         assert self._listener is not None
         await drive(agent, port=self._port, links=self._streams.links, listeners=[self._listener])
 
-    async def _discover(self, agent: Agent) -> None:
-        """Resolves the names to join by, again and again; addresses need no resolving."""
-        while self._discovery.has_names:
-            seeds = await self._discovery.look()
-            agent.set_seeds(seeds.addresses, unresolved=seeds.unresolved)
-            await trio.sleep(seeds.next_look_s)
+    def _seek(self, seeds: Seeds) -> None:
+        if self._agent is not None:
+            self._agent.set_seeds(seeds.addresses, unresolved=seeds.unresolved)
 
     # What a node asks --------------------------------------------------------------------
 
@@ -361,6 +358,15 @@ class Mesh:
         if self._agent is None:
             return Receipt((), (), ())
         return await self._agent.tell_state(word, timeout_s=BROADCAST_S)
+
+    def use(self, cluster: ClusterOptions) -> None:
+        """Go by other seeds, secrets and certificates from now on; streams that are open stay."""
+        if self._agent is None or self.keys is None or self._streams.links is None:
+            return
+        self._discovery.use(cluster.join)
+        self._seek(self._discovery.seeds())
+        self.keys.configure(cluster.secrets)
+        self._streams.links.show(cluster.tls)
 
     def forget(self, name: NodeName) -> bool:
         """Count a dead member as having left, cluster-wide; False where it is not dead."""

@@ -8,6 +8,7 @@ The only place where proxy and cluster meet. Its life:
     drain, leave, exit 0      on SIGTERM, Ctrl-C or `meshlb leave`; a second SIGTERM stops at once
 """
 
+import contextlib
 import gc
 import math
 import resource
@@ -24,8 +25,9 @@ from meshlb.cluster.mesh import Mesh
 from meshlb.cluster.options import ClusterOptions
 from meshlb.config import Settings, certificates
 from meshlb.core.keyring import first_hash_key
-from meshlb.errors import StoreError
+from meshlb.errors import ConfigError, StoreError
 from meshlb.model import BackendName, BackendState, PoolName
+from meshlb.node.reloading import Reloader
 from meshlb.node.view import LiveNode
 from meshlb.proxy.plane import DataPlane
 from meshlb.store import LmdbPins, Owner, open_pins
@@ -51,11 +53,17 @@ SYNC_EVERY_S = 1.0
 log = structlog.get_logger()
 
 
-async def run(settings: Settings, *, ready: Callable[[LiveNode], None] | None = None) -> None:
+async def run(
+    settings: Settings,
+    *,
+    load: Callable[[], Settings] | None = None,
+    ready: Callable[[LiveNode], None] | None = None,
+) -> None:
     """Run a node until it is told to leave.
 
     Args:
         settings: the configuration.
+        load: reads it anew for a reload; None: it stays what it is.
         ready: called once the node serves.
 
     Raises:
@@ -69,7 +77,7 @@ async def run(settings: Settings, *, ready: Callable[[LiveNode], None] | None = 
         on_unusable=settings.node.on_unusable_store,
     )
     try:
-        node = Node(settings, store)
+        node = Node(settings, store, load or (lambda: settings))
         await node.run(ready)
     finally:
         store.close()
@@ -78,7 +86,7 @@ async def run(settings: Settings, *, ready: Callable[[LiveNode], None] | None = 
 class Node:
     """The parts of one node, wired."""
 
-    def __init__(self, settings: Settings, store: LmdbPins) -> None:
+    def __init__(self, settings: Settings, store: LmdbPins, load: Callable[[], Settings]) -> None:
         """Bind the cluster's port and build everything; `run` begins to serve."""
         self._settings = settings
         self._store = store
@@ -112,8 +120,16 @@ class Node:
         for word in self._mesh.overrides():
             self._apply(word)
         self._leaving = trio.Event()
+        self._reloader = Reloader(
+            load, settings, mesh=self._mesh, plane=self._plane, order=self._apply
+        )
         self._view = LiveNode(
-            settings, mesh=self._mesh, plane=self._plane, store=store, leave=self._leaving.set
+            settings,
+            mesh=self._mesh,
+            plane=self._plane,
+            store=store,
+            reloader=self._reloader,
+            leave=self._leaving.set,
         )
 
     async def run(self, ready: Callable[[LiveNode], None] | None) -> None:
@@ -125,12 +141,14 @@ class Node:
 
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-                nursery.start_soon(self._obey, signals, nursery.cancel_scope)
+                nursery.start_soon(self._obey, signals, nursery)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
                 await nursery.start(serve_clients)
                 await nursery.start(self._mesh.run)
                 admin = await nursery.start(serve, self._settings.admin, build_app(self._view))
                 nursery.start_soon(self._keep_store)
                 self._announce(admin)
+                self._reloader.begin()
                 nursery.start_soon(self._open_when_ready, may_listen, ready)
                 await self._leaving.wait()
                 await self._leave()
@@ -177,19 +195,26 @@ class Node:
                     log.error("the pins could not be flushed to the disk", reason=str(error))
                 synced_at = trio.current_time()
 
-    async def _obey(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
-                log.warning("SIGHUP ignored: this version does not reload; restart the node")
+                # One that waits has yet to read the file, and will do for both.
+                if not self._reloader.is_waiting:
+                    nursery.start_soon(self._reload)
             elif self._leaving.is_set():
                 log.warning("node stops at once")
-                scope.cancel()
+                nursery.cancel_scope.cancel()
             else:
                 self._leaving.set()
 
+    async def _reload(self) -> None:
+        """SIGHUP; the log has the faults."""
+        with contextlib.suppress(ConfigError):
+            await self._reloader.reload()
+
     async def _leave(self) -> None:
         """Drain, say farewell, and be done within `shutdown_timeout`."""
-        total_s = self._settings.node.shutdown_timeout_s
+        total_s = self._reloader.settings.node.shutdown_timeout_s
         farewell_s = min(LEAVE_S_MAX, total_s * LEAVE_FRACTION_MAX)
         log.info("node leaves", node=self._settings.node.name, within_s=total_s)
         await self._plane.drain(timeout_s=total_s - farewell_s)

@@ -7,18 +7,26 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from meshlb.admin.view import Explanation, HealView, MoveView, PinChange, PinView
+from meshlb.admin.view import ConfigView, Explanation, HealView, MoveView, PinChange, PinView
 from meshlb.cluster.heals import Heal
 from meshlb.cluster.story import KeyStory
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.swim.member import Member
 from meshlb.model import MemberState, SessionKey
+from meshlb.node.reloading import Failure
 from meshlb.wire.versions import ALL_FEATURES, NO_FEATURES
 
 
 def iso(wall_s: float) -> str:
     """A time of the wall clock as ISO 8601, UTC."""
     return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds")
+
+
+def config_view(loaded_at: float, failure: Failure | None) -> ConfigView:
+    """When the configuration was read, and what has come of it since."""
+    if failure is None:
+        return ConfigView(loaded_at=iso(loaded_at))
+    return ConfigView(loaded_at=iso(loaded_at), failed_at=iso(failure.at), faults=failure.faults)
 
 
 def members_by_state(members: Iterable[Member]) -> dict[str, int]:

@@ -24,6 +24,7 @@ from meshlb.admin.view import (
     PinView,
     PoolView,
     ReceiptView,
+    ReloadView,
     StatusView,
     StoreView,
     SyncView,
@@ -33,6 +34,7 @@ from meshlb.admin.view import (
 )
 from meshlb.cluster.mesh import Mesh
 from meshlb.config import Settings
+from meshlb.errors import ConfigError
 from meshlb.model import (
     BackendName,
     BackendState,
@@ -44,6 +46,7 @@ from meshlb.model import (
 )
 from meshlb.node import readings, shapes
 from meshlb.node.keys import KeyOrders
+from meshlb.node.reloading import Reloader
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.pool import Pool
 from meshlb.store import LmdbPins
@@ -64,6 +67,7 @@ class LiveNode:
         mesh: Mesh,
         plane: DataPlane,
         store: LmdbPins,
+        reloader: Reloader,
         leave: Callable[[], None],
     ) -> None:
         """Wire the view; `leave` begins what SIGTERM begins."""
@@ -72,6 +76,7 @@ class LiveNode:
         self._keys = KeyOrders(mesh)
         self._plane = plane
         self._store = store
+        self._reloader = reloader
         self._leave = leave
         self._started_at = time.monotonic()
 
@@ -100,6 +105,7 @@ class LiveNode:
                 waiting=self._store.unwritten,
                 forgotten=self._store.forgotten,
             ),
+            config=shapes.config_view(self._reloader.loaded_at, self._reloader.last_failure),
         )
 
     def ready(self) -> tuple[bool, str]:
@@ -253,6 +259,19 @@ class LiveNode:
             raise AdminError(
                 409, "not_dead", f"{member} is {state}; only a dead member is forgotten"
             )
+
+    async def reload(self) -> ReloadView:
+        """Read the configuration file again and go by it, keeping every connection."""
+        try:
+            found = await self._reloader.reload()
+        except ConfigError as error:
+            raise AdminError(
+                422,
+                "faulty_configuration",
+                "not reloaded, and nothing was changed",
+                faults=tuple(error.faults),
+            ) from None
+        return ReloadView(changes=tuple(map(str, found)))
 
     async def leave(self) -> None:
         """Begin what SIGTERM begins."""

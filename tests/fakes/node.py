@@ -6,6 +6,7 @@ from meshlb.admin.metrics import Meters
 from meshlb.admin.view import (
     AdminError,
     BackendView,
+    ConfigView,
     Explanation,
     HealView,
     KeyStep,
@@ -17,6 +18,7 @@ from meshlb.admin.view import (
     PinView,
     PoolView,
     ReceiptView,
+    ReloadView,
     StatusView,
     StoreView,
     SyncView,
@@ -75,6 +77,10 @@ class FakeNode:
     sealing: str = "00000001"
     reluctant: bool = False
     """Orders about secrets are refused, unless by force."""
+    faults: tuple[str, ...] = ()
+    """Of its configuration file as it is now."""
+    changes: tuple[str, ...] = ()
+    """What a reload changes."""
     silent: bool = False
     """A live member does not acknowledge orders about secrets."""
 
@@ -97,6 +103,11 @@ class FakeNode:
             listeners={"web": "127.0.0.1:8080"},
             sync=SYNC,
             store=StoreView(written=not self.disk_trouble, reason=self.disk_trouble, waiting=1234),
+            config=ConfigView(
+                loaded_at="2026-01-02T03:04:05Z",
+                failed_at="2026-01-02T04:00:00Z" if self.faults else None,
+                faults=self.faults,
+            ),
         )
 
     def ready(self) -> tuple[bool, str]:
@@ -250,6 +261,11 @@ class FakeNode:
         if states[member] != "dead":
             raise AdminError(409, "not_dead", f"{member} is {states[member]}")
         self.forgotten.append(member)
+
+    async def reload(self) -> ReloadView:
+        if self.faults:
+            raise AdminError(422, "faulty_configuration", "not reloaded", faults=self.faults)
+        return ReloadView(changes=self.changes)
 
     async def leave(self) -> None:
         self.left = True

@@ -49,7 +49,7 @@ def _children() -> Iterator[None]:
 def start_backends(tmp_path: Path) -> StartBackends:
     """`start_backends(kind, count)`: that many of one kind, named s1, s2, …
 
-    Kinds: `nginx`, `plain` (http.server), `echo` (websockets), `rooms` (Socket.IO).
+    Kinds: `nginx`, `plain` (http.server), `mirror`, `echo` (websockets), `rooms` (Socket.IO).
     """
 
     def start(kind: str, count: int) -> list[Backend]:

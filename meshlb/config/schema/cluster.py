@@ -64,8 +64,8 @@ class ClusterSettings(Table):
     tls: ClusterTlsSettings | None = None
     """Streams between members run over TLS 1.3, with a certificate on each side; all members have
     it or none. The secrets are needed all the same: they seal datagrams and cookies, and a stream
-    needs both. Files are read at the start. Once a certificate has expired open streams stay, and
-    no new ones begin."""
+    needs both. Files are read at the start and at each reload. Once a certificate has expired
+    open streams stay, and no new ones begin."""
 
     mode: Annotated[Literal["available", "strict"], Choice(("available", "strict"))] = "available"
     """What the smaller part of a split cluster does with new sessions. `"available"`: pins them

@@ -72,17 +72,18 @@ class Node:
         self.store = DictStore()
         self.store.pins.update(pins or {})
         self.words: list[BackendOverride] = []
+        self.options = ClusterOptions(
+            name=cluster,
+            bind=bind,
+            join=tuple(join),
+            secrets=secrets,
+            timings=LOCAL,
+            is_strict=is_strict,
+            tls=tls,
+        )
         self.mesh = Mesh(
             NodeName(name),
-            cluster=ClusterOptions(
-                name=cluster,
-                bind=bind,
-                join=tuple(join),
-                secrets=secrets,
-                timings=LOCAL,
-                is_strict=is_strict,
-                tls=tls,
-            ),
+            cluster=self.options,
             store=self.store,
             data_dir=data_dir,
             last_contact=last_contact,

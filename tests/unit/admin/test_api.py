@@ -226,3 +226,20 @@ async def test_the_dashboard_needs_nothing_from_elsewhere(client: httpx.AsyncCli
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert list(addresses_in(response.text)) == []
     assert "<main" in response.text
+
+
+async def test_a_reload_answers_what_changed_or_each_fault(
+    client: httpx.AsyncClient, node: FakeNode
+) -> None:
+    node.changes = ("pool.app.backend.s3: added",)
+    answer = await client.post("/v1/reload")
+    assert (answer.status_code, answer.json()) == (200, {"changes": list(node.changes)})
+    node.faults = ("node.name: needs a restart",)
+    answer = await client.post("/v1/reload")
+    assert answer.status_code == 422
+    assert answer.json()["error"] == {
+        "code": "faulty_configuration",
+        "message": "not reloaded",
+        "faults": ["node.name: needs a restart"],
+    }
+    assert (await client.get("/v1/status")).json()["config"]["faults"] == list(node.faults)

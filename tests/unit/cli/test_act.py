@@ -45,3 +45,23 @@ def test_a_dead_member_is_forgotten_and_a_live_one_is_not(ask: Invoke, node: Fak
     assert node.forgotten == ["lb-3"]
     refused = ask("forget", "lb-2")
     assert (refused.exit_code, refused.stderr) == (1, "meshlb: lb-2 is alive\n")
+
+
+def test_a_reload_lists_what_it_has_changed(ask: Invoke, node: FakeNode) -> None:
+    assert ask("reload").stdout == "reloaded; nothing is different\n"
+    node.changes = ("pool.app.backend.s3: added", "listener.old: removed")
+    assert ask("reload").stdout == "pool.app.backend.s3: added\nlistener.old: removed\n"
+
+
+def test_a_refused_reload_lists_every_fault(ask: Invoke, node: FakeNode) -> None:
+    node.faults = ("listener[0].pool: no such pool", "node.name: a → b; this needs a restart")
+    result = ask("reload")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "meshlb: not reloaded",
+        "meshlb: listener[0].pool: no such pool",
+        "meshlb: node.name: a → b; this needs a restart",
+    ]
+    status = ask("status").stdout
+    assert "reload failed" in status
+    assert "this needs a restart" in status

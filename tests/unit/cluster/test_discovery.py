@@ -2,6 +2,7 @@ import socket
 
 import pytest
 import trio.socket
+import trio.testing
 from structlog.testing import capture_logs
 
 from meshlb.cluster.discovery import (
@@ -120,3 +121,26 @@ async def test_addresses_need_no_resolving() -> None:
     assert not found.has_names
     assert discovery(ONE, MESH).has_names
     assert found.seeds() == Seeds((ONE, SIX), unresolved=0)
+
+
+async def test_other_places_are_looked_at_at_once_and_what_is_known_of_a_name_stays(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    Resolver(mesh=[ONE], other=[TWO])
+    found, told = discovery(MESH), list[Seeds]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(found.run, told.append)
+        await trio.sleep(RESOLVE_EVERY_S / 2)
+        assert told == [Seeds((ONE,), unresolved=0)]
+        found.use([MESH, OTHER])
+        assert found.seeds() == Seeds((ONE,), unresolved=1)
+        await trio.sleep(RESOLVE_EVERY_S / 2)
+        assert told[-1] == Seeds((ONE, TWO), unresolved=0)
+        found.use([TWO])
+        await trio.sleep(RESOLVE_EVERY_S * 10)
+        assert len(told) == 2
+        assert found.seeds() == Seeds((TWO,), unresolved=0)
+        found.use([OTHER])
+        await trio.sleep(RESOLVE_EVERY_S * 2.5)
+        assert told[2:] == [Seeds((TWO,), unresolved=0)] * 3
+        nursery.cancel_scope.cancel()

@@ -169,3 +169,27 @@ def test_peers_are_remembered_up_to_a_bound() -> None:
     assert a.report(NodeName("n0")) is None
     assert a.report(NodeName(f"n{PEERS_MAX + 9}")) is not None
     assert len(a._reports) == PEERS_MAX
+
+
+def test_a_rotation_by_the_file_alone_step_by_step() -> None:
+    a, b = keys_of(A), keys_of(B)
+    told: list[bytes] = []
+    a.begin(lambda: told.append(a.keyring.key_ids[0]))
+    for secrets in ((OLD, NEW), (NEW, OLD), (NEW,)):
+        for keys in (a, b):
+            assert keys.refusal_of(secrets) is None
+            keys.configure(secrets)
+        talk(a, b)
+        assert a.keyring.secrets == b.keyring.secrets == secrets
+    assert told[0] == OLD_ID
+    assert told[-1] == NEW_ID
+    assert a.hash_key == b.hash_key == keys_of(C).hash_key, "session keys are hashed as before"
+
+
+def test_what_an_operator_has_said_outranks_the_file() -> None:
+    keys = keys_of(A, OLD, NEW)
+    keys.use(NEW_ID, live=[A], force=False)
+    keys.remove(OLD_ID, members=[A], force=False)
+    assert "removed from the cluster" in (keys.refusal_of((OLD,)) or "")
+    keys.configure((OLD, NEW))
+    assert keys.keyring.secrets == (NEW,)
