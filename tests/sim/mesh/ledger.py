@@ -56,8 +56,6 @@ class Burial:
 
     epoch: int
     at: float
-    by: set[NodeName] = field(default_factory=set)
-    """The hosts that have written that down."""
 
 
 @dataclass
@@ -119,17 +117,15 @@ class Books:
         for key, pin in records.items():
             self.held[key, identity(pin)][place] = pin.expires_at
             if not pin.backend:
-                self._bury(process.name, key, pin)
+                self._bury(key, pin)
             known = self.confirmed[key].get(identity(pin))
             if known is not None:
                 known.until = max(known.until, process.world_time(pin.expires_at))
 
-    def _bury(self, host: NodeName, key: SessionKey, stone: Pin) -> None:
+    def _bury(self, key: SessionKey, stone: Pin) -> None:
         known = self.burials.get(key)
         if known is None or known.epoch < stone.epoch:
-            known = self.burials[key] = Burial(stone.epoch, self.mesh.world.now)
-        if known.epoch == stone.epoch:
-            known.by.add(host)
+            self.burials[key] = Burial(stone.epoch, self.mesh.world.now)
 
     def is_raised(self, key: SessionKey, kept: Pin) -> bool:
         """Whether a pin lives that was unpinned, and not made anew since."""

@@ -27,9 +27,9 @@ class Unrest:
 
 def unrest(mesh: SimMesh, judge: Judge) -> str:
     """What keeps `mesh` from being at rest; empty where nothing does (invariant 10)."""
+    if away := [host.name for host in mesh.hosts.values() if host.running is None]:
+        return f"{away} have left, and are not back yet"
     processes = mesh.processes()
-    if not processes:
-        return "all have left, and nobody is back yet"
     for process in processes:
         if why := _membership_unrest(process, processes) or _queue_unrest(process, processes):
             return f"{process.name} {why}"
@@ -107,11 +107,9 @@ def check_end(mesh: SimMesh, judge: Judge) -> None:
     for key, pins in judge.books.confirmed.items():
         for confirmed in pins.values():
             _check_kept(mesh, judge, process, key, confirmed)
-    here = {process.name for process in mesh.processes()}
     if not any(fault.is_disk_lost for fault in mesh.log):
-        for key, burial in judge.books.burials.items():
-            if not burial.by.isdisjoint(here):
-                _check_unpinned(judge, process, key)
+        for key in judge.books.burials:
+            _check_unpinned(judge, process, key)
         _check_words(mesh, judge, process)
     for process in mesh.processes():
         counted = process.turns.claims.counters.moved
