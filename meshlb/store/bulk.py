@@ -35,7 +35,7 @@ from meshlb.wire.runs import PackedEnds, PackedPins, TableRun
 assert SESSION_KEY_BYTES + VALUE_BYTES == PACKED_PIN_BYTES
 
 SHIFT_MS_MIN: Final = 50
-"""Clocks that differ by less tell the same lifetime: each delivery adds the time it took."""
+"""Clocks that differ by less tell the same lifetime: the difference has a delivery in it."""
 
 LIFETIME_MS_MAX: Final = round(LIFETIME_S_MAX * MS_PER_S)
 
@@ -114,7 +114,7 @@ class Landed:
 
 
 def land(
-    run: TableRun, numbers: Sequence[int], *, claimers: Sequence[NodeName | None], now_ms: int
+    run: TableRun, numbers: Sequence[int], *, claimers: Sequence[NodeName | None], shift_ms: int
 ) -> Landed:
     """Check a run, and tell it by the names and the clock of this node.
 
@@ -122,7 +122,7 @@ def land(
         run: from a peer.
         numbers: this node's number for each of the sender's.
         claimers: the same names, None for one that no node can have.
-        now_ms: table time.
+        shift_ms: how far this node's clock is ahead of the sender's.
 
     Raises:
         WireError: some of it is not as the specification says.
@@ -136,7 +136,6 @@ def land(
     records = _renumbered(records, _CLAIMER_AT, numbers)
     records = _renumbered(records, _POOL_AT, numbers)
     records = _renumbered(records, _BACKEND_AT, numbers, keeps=NO_BACKEND)
-    shift_ms = now_ms - run.now_ms
     records = _shifted(records, run.now_ms, shift_ms)
     stored: list[Stored] = list(_RECORD.iter_unpack(records))
     _put_ends(stored, run.ends, shift_ms)

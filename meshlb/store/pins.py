@@ -39,6 +39,7 @@ from meshlb.store.names import Names
 from meshlb.store.packing import adds_nothing, is_retired, pack, unpack
 from meshlb.store.sweep import SWEEP_PINS_MAX, Swept, look_at
 from meshlb.store.tables import TableSet
+from meshlb.store.unwritten import Unwritten
 from meshlb.store.vetting import Owner, damaged
 from meshlb.wire.limits import RUN_PINS_MAX
 
@@ -84,7 +85,7 @@ class LmdbPins:
         self.on_provisional: Callable[[SessionKey], None] = lambda key: None
         self.buckets = Buckets()
         self.environment = Environment(data_dir, owner=owner, map_bytes=map_bytes)
-        self._unwritten: dict[SessionKey, Pin] = {}
+        self._unwritten = Unwritten()
         self._hot = HotPins()
         self.names = Names()
         self._before: TableSet | None = None
@@ -166,10 +167,8 @@ class LmdbPins:
         stored = list(islice(self._stored_after(start), limit))
         unpacked = ((SessionKey(key), self._unpack(value)) for key, value in stored)
         found = {key: pin for key, pin in unpacked if pin is not None}
-        is_last = len(stored) < limit
-        for unwritten, pin in self._unwritten.items():
-            if unwritten > start and (is_last or unwritten <= stored[-1][0]):
-                found[unwritten] = pin
+        upto = stored[-1][0] if len(stored) == limit else None
+        found.update(islice(self._unwritten.between(start, upto), limit))
         return sorted(found.items())[:limit]
 
     def _stored_after(self, start: bytes, table: Any = None) -> Iterator[tuple[bytes, bytes]]:
@@ -203,7 +202,7 @@ class LmdbPins:
             if known is not None:
                 self._tables.counts.change(known, -1)
             self._tables.counts.change(pin, 1)
-        self._unwritten[key] = pin
+        self._unwritten.put(key, pin)
         self._hot.put(key, pin)
 
     def _counted(self, key: SessionKey) -> Pin | None:
@@ -267,8 +266,7 @@ class LmdbPins:
 
     def _bound_memory(self) -> None:
         excess = len(self._unwritten) - UNWRITTEN_PINS_MAX
-        for key in list(self._unwritten)[: max(0, excess)]:
-            pin = self._unwritten.pop(key)
+        for key, pin in self._unwritten.forget_oldest(excess):
             self._hot.drop(key)
             self._tables.counts.change(pin, -1)
             self.forgotten += 1

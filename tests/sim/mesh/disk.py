@@ -163,8 +163,8 @@ class Copy:
         names = self._store.names
         self._numbers += [names.number(name) for name in run.names]
         self._claimers += [NodeName(name) for name in run.names]
-        now_ms = round(now * MS_PER_S)
-        landed = land(run, self._numbers, claimers=self._claimers, now_ms=now_ms)
+        shift_ms = round(now * MS_PER_S) - run.now_ms
+        landed = land(run, self._numbers, claimers=self._claimers, shift_ms=shift_ms)
         for key, value in landed.stored:
             assert not self._records or key > next(reversed(self._records))
             self._records[SessionKey(key)] = unpack(value, names)
