@@ -6,6 +6,7 @@ MeshlbError
 │   └── UnusableStoreError   a damaged store, or another cluster's
 ├── KeyOrderError        the operator's order about the cluster's secrets  (has a code)
 ├── NoQuorumError        the cluster: this node is with a minority, and must not decide alone
+├── HandOverError        the other process of an upgrade: gone, late, or not of our kind
 ├── ListenError          an address that cannot be bound
 ├── DownstreamError      the client: bad syntax, limits, time-outs        (has an HTTP status)
 ├── UpstreamError        the backend: refused, reset, invalid or late     (has an HTTP status)
@@ -53,6 +54,10 @@ class NoQuorumError(MeshlbError):
 
 class ListenError(MeshlbError):
     """An address cannot be bound; the message names the address and the reason."""
+
+
+class HandOverError(MeshlbError):
+    """An upgrade: the other process does not do its part; this one goes on with what it has."""
 
 
 class DownstreamError(MeshlbError):

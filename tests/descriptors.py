@@ -1,4 +1,4 @@
-"""A process that runs out of descriptors, for as long as a test wants it."""
+"""The descriptors of this process: how many there are, and what it is like to run out of them."""
 
 import os
 import resource
@@ -17,3 +17,8 @@ def descriptors_left(count: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def open_descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))

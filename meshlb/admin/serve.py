@@ -29,32 +29,71 @@ STALLED_CLIENT_MS: Final = 5_000
 """A client that acknowledges nothing for so long is cut: it cannot hold up the node's exit."""
 
 
+class AdminDoor:
+    """The listening socket of the admin API, which can outlive the process that opened it."""
+
+    def __init__(self, bind: Address | UnixPath, sock: socket.socket | None = None) -> None:
+        """Open it, or go on with `sock`, which another process has opened at `bind`.
+
+        Raises:
+            ListenError: the address cannot be bound.
+        """
+        self.sock = sock or (
+            _listen_unix(bind) if isinstance(bind, UnixPath) else _listen_tcp(bind)
+        )
+        self.place = bind
+        self._inode = 0
+        if isinstance(bind, UnixPath):
+            with contextlib.suppress(OSError):
+                self._inode = bind.path.stat().st_ino
+        else:
+            self.place = Address(bind.host, self.sock.getsockname()[1])
+
+    def hand_over(self) -> None:
+        """Another process goes on with it: leave it to that."""
+        self.sock.close()
+
+    def close(self) -> None:
+        """Close it; a Unix socket is removed, unless another node has put its own there since."""
+        self.sock.close()
+        if isinstance(self.place, UnixPath):
+            with contextlib.suppress(OSError):
+                if self.place.path.stat().st_ino == self._inode:
+                    self.place.path.unlink()
+
+
 async def serve(
     settings: AdminSettings,
     app: Starlette,
     *,
+    door: AdminDoor | None = None,
     task_status: trio.TaskStatus[Address | UnixPath] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until cancelled; reports the bound address once it accepts.
+
+    Args:
+        settings: where, and who may ask.
+        app: what answers.
+        door: open already; it stays the caller's.
+        task_status: of `nursery.start`.
 
     Raises:
         ListenError: the address cannot be bound, or the token cannot be read.
     """
     guarded = cast("ASGIFramework", Guard(app, token=_token(settings)))
-    sock, bound = _listen(settings.bind)
-    inode = bound.path.stat().st_ino if isinstance(bound, UnixPath) else 0
+    used = door or AdminDoor(settings.bind)
     config = Config()
     config.errorlog = None
     config.include_server_header = False
     config.graceful_timeout = GRACE_S
-    config.bind = [f"fd://{sock.detach()}"]
+    config.bind = [f"fd://{used.sock.dup().detach()}"]
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(hypercorn_serve, guarded, config)
-            task_status.started(bound)
+            task_status.started(used.place)
     finally:
-        if isinstance(bound, UnixPath):
-            _remove(bound, inode)
+        if door is None:
+            used.close()
 
 
 def _token(settings: AdminSettings) -> str | None:
@@ -66,10 +105,7 @@ def _token(settings: AdminSettings) -> str | None:
         raise ListenError(str(error)) from error
 
 
-def _listen(bind: Address | UnixPath) -> tuple[socket.socket, Address | UnixPath]:
-    """A listening socket, and where it is bound: port 0 has become a number."""
-    if isinstance(bind, UnixPath):
-        return _listen_unix(bind), bind
+def _listen_tcp(bind: Address) -> socket.socket:
     sock = bind_tcp(bind)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_CLIENT_MS)
@@ -77,7 +113,7 @@ def _listen(bind: Address | UnixPath) -> tuple[socket.socket, Address | UnixPath
     except OSError as error:
         sock.close()
         raise ListenError(f"cannot listen on {bind}: {describe(error)}") from error
-    return sock, Address(bind.host, sock.getsockname()[1])
+    return sock
 
 
 def _listen_unix(bind: UnixPath) -> socket.socket:
@@ -105,10 +141,3 @@ def _is_stale(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         return probe.connect_ex(str(path)) == errno.ECONNREFUSED
-
-
-def _remove(bound: UnixPath, inode: int) -> None:
-    """Remove our socket, unless another node has put its own there since."""
-    with contextlib.suppress(OSError):
-        if bound.path.stat().st_ino == inode:
-            bound.path.unlink()

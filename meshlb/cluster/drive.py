@@ -21,11 +21,17 @@ UPKEEP_S: Final = 0.25
 
 
 async def drive(
-    agent: Agent, *, port: DatagramPort, links: Links, listeners: Iterable[trio.SocketListener]
+    agent: Agent,
+    *,
+    port: DatagramPort,
+    links: Links,
+    listeners: Iterable[trio.SocketListener],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Let `agent` take part until cancelled."""
+    """Let `agent` take part until cancelled; started once it can be told things."""
     hurry = _Hurry()
     agent.begin(links, hurry.set)
+    task_status.started()
     async with trio.open_nursery() as nursery:
         await nursery.start(links.run, listeners)
         nursery.start_soon(port.run, agent.datagram)

@@ -9,7 +9,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
@@ -64,12 +64,9 @@ from meshlb.wire.versions import OURS
 
 FLUSH_S_MAX: Final = 1.0
 """How long a leaving node waits for its peers to have read its log and its farewell."""
-
 FLUSH_POLL_S: Final = 0.01
-
 BROADCAST_S: Final = 2.0
 """How long a broadcast waits for acknowledgements unless told otherwise."""
-
 ALONE: Final = Address("127.0.0.1", 0)
 """The address of a node that has no cluster port."""
 
@@ -90,6 +87,7 @@ class Mesh:
         bulk: BulkStore | None = None,
         data_dir: Path | None = None,
         last_contact: float | None = None,
+        ports: Sequence[socket.socket] = (),
         on_override: Callable[[BackendOverride], None] = lambda word: None,
         on_keys: Callable[[], None] = lambda: None,
     ) -> None:
@@ -102,6 +100,7 @@ class Mesh:
             bulk: it once more, where its table can be read and replaced in bulk.
             data_dir: where the cluster's secrets and its operators' words are kept; None: in
                 memory only.
+            ports: the cluster's UDP and TCP socket, where they are bound already; used up.
             last_contact: table time at which `store` was last with the majority; None: unknown.
             on_override: told of each new word of an operator, here or at another node.
             on_keys: called after each change of `keys`.
@@ -138,16 +137,14 @@ class Mesh:
         self.keys: ClusterKeys | None = None
         """The cluster's secrets; None for a node that stands alone."""
         if cluster is not None:
-            file = KeyringFile(data_dir, label)
-            self._wire(cluster, self._make_keys(cluster, file, on_keys))
-
-    def _make_keys(
-        self, cluster: ClusterOptions, file: KeyringFile, on_keys: Callable[[], None]
-    ) -> ClusterKeys:
-        self.keys = ClusterKeys(
-            self.name, cluster.secrets, file=file, wall_ms=_wall_ms, on_change=on_keys
-        )
-        return self.keys
+            self.keys = ClusterKeys(
+                name,
+                cluster.secrets,
+                file=KeyringFile(data_dir, label),
+                wall_ms=_wall_ms,
+                on_change=on_keys,
+            )
+            self._wire(cluster, self.keys, ports)
 
     def _make_pins(self, last_contact: float | None) -> PinAgent:
         pins = PinAgent(
@@ -163,8 +160,10 @@ class Mesh:
             pins.turns.catching_up.came_back(last_contact, self.clock.now())
         return pins
 
-    def _wire(self, cluster: ClusterOptions, keys: ClusterKeys) -> None:
-        bound, listener, address = open_ports(cluster.bind)
+    def _wire(
+        self, cluster: ClusterOptions, keys: ClusterKeys, ports: Sequence[socket.socket]
+    ) -> None:
+        bound, listener, address = open_ports(cluster.bind, ports)
         self._bound, self._listener = bound, listener
         me = Identity(self.name, self._boot_id, cluster.advertise or address)
         keyring, label = keys.keyring, cluster_label(cluster.name)
@@ -220,7 +219,7 @@ class Mesh:
                     alone = ViewChanged((self.name,), view_id=self._boot_id, quorate=True)
                     self._pins.turns.receive(alone)
                 else:
-                    nursery.start_soon(self._drive, self._agent)
+                    await nursery.start(self._drive, self._agent)
                     nursery.start_soon(self._discovery.run, self._seek)
                 task_status.started()
                 await trio.sleep_forever()
@@ -234,11 +233,14 @@ class Mesh:
         if self._listener is not None:
             self._listener.socket.close()
 
-    async def _drive(self, agent: Agent) -> None:
-        assert self._port is not None
-        assert self._streams.links is not None
-        assert self._listener is not None
-        await drive(agent, port=self._port, links=self._streams.links, listeners=[self._listener])
+    async def _drive(self, agent: Agent, *, task_status: trio.TaskStatus[None]) -> None:
+        assert self._port
+        assert self._streams.links
+        assert self._listener
+        links, listeners = self._streams.links, [self._listener]
+        await drive(
+            agent, port=self._port, links=links, listeners=listeners, task_status=task_status
+        )
 
     def _seek(self, seeds: Seeds) -> None:
         if self._agent is not None:
