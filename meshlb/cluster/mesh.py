@@ -137,14 +137,7 @@ class Mesh:
         self.keys: ClusterKeys | None = None
         """The cluster's secrets; None for a node that stands alone."""
         if cluster is not None:
-            self.keys = ClusterKeys(
-                name,
-                cluster.secrets,
-                file=KeyringFile(data_dir, label),
-                wall_ms=_wall_ms,
-                on_change=on_keys,
-            )
-            self._wire(cluster, self.keys, ports)
+            self._wire(cluster, KeyringFile(data_dir, label), on_keys, ports)
 
     def _make_pins(self, last_contact: float | None) -> PinAgent:
         pins = PinAgent(
@@ -161,8 +154,15 @@ class Mesh:
         return pins
 
     def _wire(
-        self, cluster: ClusterOptions, keys: ClusterKeys, ports: Sequence[socket.socket]
+        self,
+        cluster: ClusterOptions,
+        file: KeyringFile,
+        on_keys: Callable[[], None],
+        ports: Sequence[socket.socket],
     ) -> None:
+        self.keys = keys = ClusterKeys(
+            self.name, cluster.secrets, file=file, wall_ms=_wall_ms, on_change=on_keys
+        )
         bound, listener, address = open_ports(cluster.bind, ports)
         self._bound, self._listener = bound, listener
         me = Identity(self.name, self._boot_id, cluster.advertise or address)
