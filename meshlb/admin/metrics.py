@@ -58,6 +58,10 @@ class Meters:
     store_forgotten: int = 0
     proxy_headers_refused: int = 0
     """Connections closed for want of a valid PROXY header."""
+    tls_handshakes: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Completed ones, by listener, and `full` or `resumed`."""
+    tls_handshakes_failed: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By listener and reason."""
     malformed_requests: int = 0
     """Requests answered 400 or 431 because of their syntax."""
 
@@ -99,6 +103,18 @@ def _of_the_data_plane(meters: Meters) -> Iterator[Metric]:
         "Connections closed because their PROXY header was missing, malformed or late.",
         (),
         [((), meters.proxy_headers_refused)],
+    )
+    yield _counter(
+        "meshlb_tls_handshakes",
+        "TLS handshakes completed with clients.",
+        ("listener", "kind"),
+        meters.tls_handshakes.items(),
+    )
+    yield _counter(
+        "meshlb_tls_handshakes_failed",
+        "TLS handshakes with clients that came to nothing, and ClientHellos likewise.",
+        ("listener", "reason"),
+        meters.tls_handshakes_failed.items(),
     )
     yield _counter(
         "meshlb_relayed_bytes",

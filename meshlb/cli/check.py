@@ -16,6 +16,7 @@ def check(config: Path) -> None:
     """Say whether the file CONFIG is good; exit 2 with every fault where it is not."""
     from meshlb.config import load
     from meshlb.config.certificates import out_of_date, utc_now
+    from meshlb.config.tls_faults import warnings
 
     try:
         settings = load(config)
@@ -26,6 +27,8 @@ def check(config: Path) -> None:
                 raise ConfigError(stale)
     except ConfigError as error:
         report(config, error)
+    for warning in warnings(settings, utc_now()):
+        click.echo(f"meshlb: warning: {warning}", err=True)
     click.echo(f"{config}: good")
 
 

@@ -1,9 +1,10 @@
-"""The files of `[cluster] tls`: whether a node can show and believe what they hold.
+"""Certificates and keys in files, above all those of `[cluster] tls`: whether they can be used.
 
 Owns the faults of certificates and keys. Reads files, opens no port, and never shows a key. What
 it cannot tell is what the other members believe.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,13 +35,13 @@ Certificates = Sequence[x509.Certificate]
 def faults(table: Mapping[str, Any], directory: Path, *, node_name: str) -> Iterator[str]:
     """A line for each fault of the files of a `cluster.tls`, but for their dates."""
     read: dict[str, Any] = {}
-    for option, reader in (("cert", read_certificates), ("key", _read_key), ("ca", _read_ca)):
+    for option, reader in (("cert", read_certificates), ("key", read_key), ("ca", _read_ca)):
         if isinstance(raw := table.get(option), str) and raw:
             try:
                 read[option] = reader(directory / raw)
             except ValueError as error:
                 yield f"cluster.tls.{option}: {error}"
-    if {"cert", "key"} <= read.keys() and _public(read["cert"][0]) != _public(read["key"]):
+    if {"cert", "key"} <= read.keys() and not are_a_pair(read["cert"][0], read["key"]):
         cert, key = table["cert"], table["key"]
         yield f'cluster.tls.key = "{key}": is not the key of the certificate in {cert}'
     if {"cert", "ca"} <= read.keys() and not _leads_to(read["cert"], read["ca"]):
@@ -67,6 +68,19 @@ def expires_soon(path: Path, now: datetime) -> str | None:
     """When the node's certificate expires, where that is soon."""
     expiry = read_certificates(path)[0].not_valid_after_utc
     return _shown(expiry) if now <= expiry < now + SOON else None
+
+
+def dates(path: Path, now: datetime) -> Iterator[str]:
+    """What is worth a word about the dates of a certificate; nothing where it cannot be read."""
+    with contextlib.suppress(ValueError):
+        certificate = read_certificates(path)[0]
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if now > ends:
+            yield f"{path}: expired at {_shown(ends)}"
+        elif now < begins:
+            yield f"{path}: is not valid before {_shown(begins)}"
+        elif ends < now + SOON:
+            yield f"{path}: expires soon, at {_shown(ends)}"
 
 
 def utc_now() -> datetime:
@@ -96,7 +110,12 @@ def _read_ca(path: Path) -> Certificates:
     return found
 
 
-def _read_key(path: Path) -> Any:
+def read_key(path: Path) -> Any:
+    """The private key in a PEM file.
+
+    Raises:
+        ValueError: it cannot be read, holds none, or has a passphrase; the path is named.
+    """
     pem = _read(path)
     try:
         return load_pem_private_key(pem, password=None)
@@ -121,6 +140,17 @@ def _read(path: Path) -> bytes:
     if len(content) > PEM_BYTES_MAX:
         raise ValueError(f"{path}: larger than {PEM_BYTES_MAX >> 20} MiB")
     return content
+
+
+def are_a_pair(certificate: x509.Certificate, key: Any) -> bool:
+    """Whether `key` is the private key of `certificate`."""
+    return _public(certificate) == _public(key)
+
+
+def server_names(certificate: x509.Certificate) -> list[str]:
+    """The DNS names among its alternative names (SAN)."""
+    names = _extension(certificate, x509.SubjectAlternativeName)
+    return names.get_values_for_type(x509.DNSName) if names is not None else []
 
 
 def _public(holder: Any) -> bytes:
@@ -161,8 +191,7 @@ def _unfit(
     ):
         yield f"{shown}: lacks the extended key usage {' and '.join(lacking)}; it needs both"
     if table.get("verify_names", True) is True:
-        names = _extension(certificate, x509.SubjectAlternativeName)
-        found = names.get_values_for_type(x509.DNSName) if names is not None else []
+        found = server_names(certificate)
         if node_name not in found:
             there = ", ".join(found) or "none"
             yield (

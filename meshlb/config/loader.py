@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from meshlb.config import certificates, checks, faults, paths, unsupported
+from meshlb.config import certificates, checks, faults, paths, tls_faults, unsupported
 from meshlb.config.kinds import Secret
 from meshlb.config.schema import Settings
 from meshlb.errors import ConfigError
@@ -49,6 +49,7 @@ def parse(text: str, *, directory: Path) -> Settings:
         document.setdefault(name, {})
     found = [*checks.faults(document), *unsupported.faults(document)]
     found += _read_named_files(document, directory)
+    found += tls_faults.faults(document, directory)
     try:
         settings = Settings.model_validate(document, context={"directory": directory})
     except ValidationError as error:

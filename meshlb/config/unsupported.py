@@ -29,7 +29,7 @@ class Unsupported:
 UNSUPPORTED: Final = (
     Unsupported("node.workers", "more than one process", (0,)),
     Unsupported("listener.*.protocol", "UDP", ("http", "tcp")),
-    Unsupported("listener.*.tls", "TLS"),
+    Unsupported("pool.*.tls", "TLS to backends"),
     Unsupported(
         "pool.*.sticky.*.by",
         "session keys from SOAP headers",

@@ -4,11 +4,15 @@ import contextlib
 import errno
 import os
 import socket
+import struct
 
 import trio
 
 from meshlb.errors import ListenError, UpstreamError
 from meshlb.model import Address
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""For `SO_LINGER`: `close` sends a reset, and the other end sees a broken transfer, not an end."""
 
 BACKLOG_CONNECTIONS = 4096
 """Connections that the kernel may hold for us; it caps this at net.core.somaxconn."""
@@ -101,6 +105,15 @@ def no_delay(sock: socket.socket) -> None:
     """Send small writes at once; a socket that is gone already is left alone."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def ends_with_reset(sock: socket.socket) -> bool:
+    """Whether `close` will send a reset."""
+    size = len(RESET_ON_CLOSE)
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, size) == RESET_ON_CLOSE
+    except OSError:
+        return True
 
 
 async def connect_tcp(address: Address, *, timeout_s: float, first: bytes = b"") -> socket.socket:

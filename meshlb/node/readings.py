@@ -10,6 +10,7 @@ from meshlb.admin.metrics import Meters
 from meshlb.admin.view import SyncView
 from meshlb.cluster.mesh import Mesh
 from meshlb.node import shapes
+from meshlb.proxy.greeting import FAILURES
 from meshlb.proxy.plane import DataPlane
 from meshlb.store import LmdbPins
 
@@ -61,5 +62,18 @@ def take(mesh: Mesh, plane: DataPlane, store: LmdbPins, *, sync: Mapping[str, Sy
         pins_moved_by_heals=mesh.heals().moved,
         sessions_refused=counted.sessions_refused,
         proxy_headers_refused=sum(t.proxy_headers_refused for t in proxy.listeners.values()),
+        tls_handshakes={
+            (name, kind): count
+            for name, tally in proxy.listeners.items()
+            for kind, count in (
+                ("full", tally.handshakes - tally.handshakes_resumed),
+                ("resumed", tally.handshakes_resumed),
+            )
+        },
+        tls_handshakes_failed={
+            (name, reason): tally.handshakes_failed[reason]
+            for name, tally in proxy.listeners.items()
+            for reason in FAILURES
+        },
         malformed_requests=sum(t.malformed for t in proxy.listeners.values()),
     )

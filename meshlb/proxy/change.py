@@ -1,8 +1,8 @@
 """A change of the data plane's settings, prepared: whatever can fail has happened.
 
-Owns what a reload needs before it may begin: the new pools, and a bound socket for each listener,
-be it one that is open already or a fresh one. What is not put to use is closed again. It changes
-nothing that serves.
+Owns what a reload needs before it may begin: the new pools, the certificates, and a bound socket
+for each listener, be it one that is open already or a fresh one. What is not put to use is closed
+again. It changes nothing that serves.
 """
 
 import socket
@@ -13,6 +13,7 @@ from meshlb.config.schema import ListenerSettings, Settings
 from meshlb.errors import ConfigError, ListenError
 from meshlb.model import Address, PoolName
 from meshlb.net.sockets import BACKLOG_CONNECTIONS, bind_tcp, describe
+from meshlb.net.tls_server import ServerTls
 from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.pool import Pool
 
@@ -23,6 +24,8 @@ class Change:
 
     settings: Settings
     pools: Mapping[PoolName, Pool]
+    tls: Mapping[str, ServerTls]
+    """By the name of the listener that has it."""
     sockets: Mapping[str, socket.socket]
     """By the name of the listener that gets it."""
     fresh: frozenset[socket.socket]

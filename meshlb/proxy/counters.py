@@ -1,5 +1,6 @@
 """What the data plane counts: plain integers, read by the metrics at scrape time."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -14,6 +15,11 @@ class ListenerCounters:
     """How often accepting stopped for a moment: at the limit, or out of descriptors."""
     proxy_headers_refused: int = 0
     """Connections closed because their PROXY header was missing, malformed or late."""
+    handshakes: int = 0
+    """TLS handshakes that were completed, resumed sessions included."""
+    handshakes_resumed: int = 0
+    handshakes_failed: Counter[str] = field(default_factory=Counter)
+    """By one of `greeting.FAILURES`."""
     malformed: int = 0
     """Requests answered with a 4xx of our own because of their syntax or size."""
 

@@ -16,7 +16,8 @@ from meshlb.core.http.forwarding import Forwarding
 from meshlb.core.http.request import RequestParser
 from meshlb.core.proxy_protocol import Ends
 from meshlb.core.route import Decision
-from meshlb.errors import ListenError
+from meshlb.core.tls.names import ServerNames
+from meshlb.errors import DownstreamError, ListenError
 from meshlb.net.last_resort import end_failed
 from meshlb.net.reactor import READ, Reactor
 from meshlb.net.sockets import (
@@ -26,13 +27,16 @@ from meshlb.net.sockets import (
     describe,
     no_delay,
 )
+from meshlb.net.tls_server import ServerTls
 from meshlb.proxy.arrival import Arrival
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ListenerCounters, ProxyCounters
 from meshlb.proxy.downstream import Downstream
+from meshlb.proxy.greeting import Greeting, Handshakes
+from meshlb.proxy.overhearing import Overhearing
 from meshlb.proxy.passage import Passage
 from meshlb.proxy.pool import Pool
-from meshlb.proxy.stream import Stream
+from meshlb.proxy.stream import Channel, Stream
 from meshlb.proxy.tunnels import RENEWALS_PER_TTL, Tunnels
 
 ACCEPTS_PER_EVENT_MAX = 64
@@ -49,6 +53,7 @@ class Frontend:
     Attributes:
         address: where clients connect; the port is a number, also where 0 was asked for.
         draining: no new clients, and no further request from the old ones.
+        secure: clients come by TLS.
         recheck_s: how often a connection is asked for its time-outs; the shortest of them.
     """
 
@@ -58,6 +63,8 @@ class Frontend:
         pool: Pool,
         sock: socket.socket,
         *,
+        tls: ServerTls | None,
+        routes: ServerNames[Pool],
         reactor: Reactor,
         tunnels: Tunnels,
         nursery: trio.Nursery,
@@ -71,6 +78,8 @@ class Frontend:
             settings: from the configuration.
             pool: answers the requests.
             sock: bound, and perhaps listening already; the frontend owns it.
+            tls: what `settings.tls` asks for.
+            routes: other pools, by the server name that a client of TLS asks for.
             reactor: moves the bytes.
             tunnels: the register for upgraded connections.
             nursery: for the tasks of connections that wait for a decision.
@@ -85,7 +94,7 @@ class Frontend:
         self.table_ahead_s = table_ahead_s
         self.counters = counters
         self.tally = counters.listeners.setdefault(settings.name, ListenerCounters())
-        self.secure = False
+        self.handshakes = Handshakes()
         self.draining = False
         self._accepts_max = accepts_max
         self._clients: set[Stream] = set()
@@ -96,11 +105,22 @@ class Frontend:
         self._emptied = trio.Event()
         self._emptied.set()
         self.address = address_of(sock)
-        self.use(settings, pool)
+        self.use(settings, pool, tls=tls, routes=routes)
 
-    def use(self, settings: ListenerSettings, pool: Pool) -> None:
+    def use(
+        self,
+        settings: ListenerSettings,
+        pool: Pool,
+        *,
+        tls: ServerTls | None,
+        routes: ServerNames[Pool],
+    ) -> None:
         """Serve by other settings from now on; exchanges in progress end as they began."""
         self._settings = settings
+        self.pool = pool
+        self.routes = routes
+        self.tls = tls
+        self.secure = tls is not None
         self.timeouts = settings.timeouts
         self.response_timeout_s = pool.settings.response_timeout_s
         self.recheck_s = min(
@@ -115,7 +135,7 @@ class Frontend:
             head_bytes_max=settings.max_head_bytes,
             drop_cookie=pool.cookie_name.encode() if pool.cookie_name else None,
         )
-        self.forwarding = Forwarding(settings.trusted_proxies)
+        self.forwarding = Forwarding(settings.trusted_proxies, secure=self.secure)
         self.router = pool.router
         self.dispatcher = pool.dispatcher
 
@@ -204,17 +224,47 @@ class Frontend:
             self.admit(sock, peer, None)
 
     def admit(self, sock: socket.socket, client: str, ends: Ends | None) -> None:
-        """Serve a client that is known.
+        """Go on with a client that is known.
 
         Args:
             sock: its connection.
             client: whom it is served for.
             ends: of the connection that a PROXY header told of; None: it is `sock` itself.
         """
-        kind = Downstream if self._settings.protocol == "http" else Passage
-        self._begin(sock, lambda: kind(self, sock, client, ends))
+        tls = self.tls
+        if tls is not None:
+            self._begin(sock, lambda: Greeting(self, tls, sock, client, ends))
+        elif self._settings.sni:
+            self._begin(sock, lambda: Overhearing(self, sock, client, ends))
+        else:
+            self.serve(sock, client, ends)
 
-    def _begin(self, sock: socket.socket, make: Callable[[], Stream]) -> None:
+    def serve(self, sock: Channel, client: str, ends: Ends | None) -> None:
+        """Serve a client whose bytes are its own; see `admit`."""
+        if self._settings.protocol == "http":
+            self._begin(sock, lambda: Downstream(self, sock, client, ends))
+        else:
+            self.pass_on(sock, client, ends, self.pool)
+
+    def pass_on(
+        self, sock: Channel, client: str, ends: Ends | None, pool: Pool, early: bytes = b""
+    ) -> None:
+        """Make a tunnel to `pool` for a client; it has sent `early` already. See `admit`."""
+        self._begin(sock, lambda: Passage(self, sock, client, ends, pool, early))
+
+    def refuse(
+        self, sock: socket.socket, client: str, ends: Ends | None, error: DownstreamError
+    ) -> None:
+        """Tell a client in plain HTTP why it is not served; see `admit`."""
+
+        def make() -> Downstream:
+            refused = Downstream(self, sock, client, ends)
+            refused.reject(error)
+            return refused
+
+        self._begin(sock, make)
+
+    def _begin(self, sock: Channel, make: Callable[[], Stream]) -> None:
         try:
             stream = make()
         except Exception:
@@ -222,6 +272,8 @@ class Frontend:
             log.exception("a client could not be welcomed", listener=self.name)
             self.reactor.unregister(sock.fileno())
             sock.close()
+            return
+        if stream.closed:
             return
         if not self._clients:
             self._emptied = trio.Event()

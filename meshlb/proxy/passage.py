@@ -15,6 +15,7 @@ from meshlb.proxy.stream import Channel, Stream
 
 if TYPE_CHECKING:
     from meshlb.proxy.frontend import Frontend
+    from meshlb.proxy.pool import Pool
     from meshlb.proxy.upstream import Upstream
 
 log = structlog.get_logger()
@@ -23,12 +24,31 @@ log = structlog.get_logger()
 class Passage(Stream):
     """One client of a TCP `Frontend`, until its tunnel starts."""
 
-    __slots__ = ("_client", "_ends", "_frontend", "_scope", "_upstream")
+    __slots__ = ("_client", "_early", "_ends", "_frontend", "_pool", "_scope", "_upstream")
 
-    def __init__(self, frontend: "Frontend", sock: Channel, client: str, ends: Ends | None) -> None:
-        """Own `sock`; start deciding at once."""
+    def __init__(
+        self,
+        frontend: "Frontend",
+        sock: Channel,
+        client: str,
+        ends: Ends | None,
+        pool: "Pool",
+        early: bytes,
+    ) -> None:
+        """Own `sock`; start deciding at once.
+
+        Args:
+            frontend: whose client it is.
+            sock: its connection.
+            client: the client's address.
+            ends: of the connection that a PROXY header told of.
+            pool: who answers.
+            early: what the client has sent already.
+        """
         super().__init__(frontend.reactor, sock)
         self._ends = ends
+        self._pool = pool
+        self._early = early
         self._client = client.encode()
         self._frontend = frontend
         self._scope = trio.CancelScope()
@@ -49,14 +69,13 @@ class Passage(Stream):
 
     async def _connect(self) -> None:
         frontend = self._frontend
-        decision = frontend.router.route(
-            None, self._client, self._reactor.now + frontend.table_ahead_s
-        )
+        router, dispatcher = self._pool.router, self._pool.dispatcher
+        decision = router.route(None, self._client, self._reactor.now + frontend.table_ahead_s)
         try:
-            upstream = await frontend.dispatcher.obtain(
+            upstream = await dispatcher.obtain(
                 decision,
                 fresh=True,
-                announcement=frontend.dispatcher.announcement(self.fd, self._ends),
+                announcement=dispatcher.announcement(self.fd, self._ends),
             )
         except UpstreamError as error:
             log.info("no backend for a connection", listener=frontend.name, reason=str(error))
@@ -65,6 +84,8 @@ class Passage(Stream):
         if self.closed:
             upstream.release(reusable=False)
             return
+        if self._early:
+            upstream.send(self._early)
         self._upstream = upstream
         frontend.tunnel(self, upstream, upstream.backend, decision)
 

@@ -9,9 +9,11 @@ import trio
 
 from meshlb.config.schema import ListenerSettings, Settings
 from meshlb.core.sticky.table import StickTable
+from meshlb.core.tls.names import ServerNames
 from meshlb.model import Address, PoolName
 from meshlb.net.reactor import Reactor
 from meshlb.net.sockets import bind_tcp
+from meshlb.net.tls_server import ServerTls
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.change import Change, find_sockets
 from meshlb.proxy.counters import ProxyCounters
@@ -49,11 +51,14 @@ class DataPlane:
             settings: the node's configuration.
             table: the stick table.
             table_now: the table's clock, in seconds.
-            cookie_secrets: the first seals load-balancer cookies, all open them.
+            cookie_secrets: the first seals load-balancer cookies and TLS tickets, all open them.
             key_secret: keys the hash of session keys; the same on all nodes.
             sockets: by the name of the listener that gets it: non-blocking, bound, and perhaps
                 listening already. They are the plane's from now on; other listeners bind.
             role: what this process does of the work.
+
+        Raises:
+            ConfigError: certificates that cannot be used.
         """
         self._role = role
         self._settings = settings
@@ -66,6 +71,7 @@ class DataPlane:
         self.tunnels = Tunnels(self._reactor, self.counters, table, table_now)
         self.pools: Mapping[PoolName, Pool] = {}
         self.pools = self._make_pools(settings)
+        self._tls: Mapping[str, ServerTls] = self._make_tls(settings)
         self._prober = role.probing(self.pools.values())
         self._frontends: list[Frontend] = []
         self._retired: list[Frontend] = []
@@ -128,13 +134,15 @@ class DataPlane:
         caller hands the result to `commit`, or closes it.
 
         Raises:
-            ConfigError: with each address that cannot be bound; nothing has changed.
+            ConfigError: with each address that cannot be bound, or certificates that cannot be
+                used; nothing has changed.
         """
         assert self._nursery is not None, "`run` comes first"
+        tls = self._make_tls(settings)
         sockets, fresh = find_sockets(
             settings.listeners, self._frontends, listening=self.accepting.is_set()
         )
-        change = Change(settings, self._make_pools(settings), sockets, fresh)
+        change = Change(settings, self._make_pools(settings), tls, sockets, fresh)
         try:
             await self._prober.look_at_new(change.pools.values())
         except BaseException:
@@ -158,7 +166,9 @@ class DataPlane:
         for name in before.keys() - self.pools.keys():
             before[name].retire()
         self._prober.follow(self.pools.values())
-        self._settings = change.settings
+        self._settings, self._tls = change.settings, change.tls
+        # They may have changed since this was prepared.
+        self.use_secrets(cookie_secrets=self._cookie_secrets, key_secret=self._key_secret)
         self._exchange_frontends(change)
 
     def _exchange_frontends(self, change: Change) -> None:
@@ -181,7 +191,12 @@ class DataPlane:
             sock = change.sockets[name]
             if name in staying:
                 frontend = staying[name]
-                frontend.use(settings, self.pools[settings.pool])
+                frontend.use(
+                    settings,
+                    self.pools[settings.pool],
+                    tls=self._tls.get(name),
+                    routes=self._routes(settings),
+                )
                 frontend.take(sock)
             else:
                 frontend = self._make_frontend(settings, sock)
@@ -203,6 +218,8 @@ class DataPlane:
             settings,
             self.pools[settings.pool],
             sock,
+            tls=self._tls.get(settings.name),
+            routes=self._routes(settings),
             reactor=self._reactor,
             tunnels=self.tunnels,
             nursery=self._nursery,
@@ -210,6 +227,24 @@ class DataPlane:
             counters=self.counters,
             accepts_max=self._role.accepts_max,
         )
+
+    def _routes(self, settings: ListenerSettings) -> ServerNames[Pool]:
+        return ServerNames(
+            {name: self.pools[route.pool] for route in settings.sni for name in route.names}
+        )
+
+    def _make_tls(self, settings: Settings) -> dict[str, ServerTls]:
+        return {
+            listener.name: ServerTls(
+                listener.tls,
+                listener=listener.name,
+                speaks_http=listener.protocol == "http",
+                secrets=self._cookie_secrets,
+                now=self._table_now,
+            )
+            for listener in settings.listeners
+            if listener.tls is not None
+        }
 
     def _make_pools(self, settings: Settings) -> dict[PoolName, Pool]:
         return {
@@ -238,6 +273,8 @@ class DataPlane:
         self._cookie_secrets, self._key_secret = cookie_secrets, key_secret
         for pool in self.pools.values():
             pool.use_secrets(cookie_secrets=cookie_secrets, key_secret=key_secret)
+        for tls in self._tls.values():
+            tls.use_secrets(cookie_secrets)
 
     async def drain(self, *, timeout_s: float) -> None:
         """Accept nobody new; return when all clients have gone, or have been sent away.

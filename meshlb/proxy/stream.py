@@ -7,16 +7,14 @@ neither HTTP nor what is at its other end.
 
 import contextlib
 import socket
-import struct
 from abc import ABC, abstractmethod
 from typing import Protocol
 
 from meshlb.net.reactor import READ, WRITE, Reactor
+from meshlb.net.sockets import RESET_ON_CLOSE
 
 READ_BYTES = 65_536
 """The most that one `recv` takes, and so the most that one event moves."""
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Channel(Protocol):
@@ -24,8 +22,8 @@ class Channel(Protocol):
 
     A stream, and the tunnel that takes it over, use nothing else, so another channel only has to
     behave like a non-blocking socket: `BlockingIOError` where the kernel is not ready, `OSError`
-    where the connection is lost, `b""` at an end that the peer has stated. The reactor watches
-    the descriptor: `recv` has to give out all that it holds, for the kernel does not announce it.
+    where the connection is lost, `b""` at the end. The reactor watches the descriptor: `recv` has
+    to give out all that it holds, for the kernel does not announce it.
     """
 
     def fileno(self) -> int:
@@ -201,5 +199,5 @@ class Stream(ABC):
         """Close with a reset, so that the other end sees a broken transfer, not an end."""
         if not self.closed:
             with contextlib.suppress(OSError):
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             self.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -49,9 +49,10 @@ class Authority:
         ends: timedelta = 9 * DAY,
         roles: tuple[x509.ObjectIdentifier, ...] = (),
         passphrase: bytes | None = None,
+        private_key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
     ) -> Files:
         """A certificate of node `name`, with its own name or `names` as alternative ones."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = private_key or ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(name), self.subject, key, begins, ends)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
         if alternatives := [x509.DNSName(each) for each in ((name,) if names is None else names)]:
@@ -78,7 +79,7 @@ def _name(name: str) -> x509.Name:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
     begins: timedelta,
     ends: timedelta,
 ) -> x509.CertificateBuilder:

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from meshlb.config.schema.cluster import ClusterSettings, ClusterTlsSettings
-from meshlb.config.schema.listener import ListenerSettings, TimeoutSettings, TlsSettings
+from meshlb.config.schema.listener import ListenerSettings, TimeoutSettings
 from meshlb.config.schema.node import ADMIN_ADDRESS, AdminSettings, NodeSettings
 from meshlb.config.schema.pool import (
     BackendSettings,
@@ -22,6 +22,12 @@ from meshlb.config.schema.pool import (
     StickySettings,
 )
 from meshlb.config.schema.table import LABEL, Table
+from meshlb.config.schema.tls import (
+    CertificateSettings,
+    PoolTlsSettings,
+    SniSettings,
+    TlsSettings,
+)
 from meshlb.model import PoolName
 
 __all__ = [
@@ -29,13 +35,16 @@ __all__ = [
     "LABEL",
     "AdminSettings",
     "BackendSettings",
+    "CertificateSettings",
     "ClusterSettings",
     "ClusterTlsSettings",
     "HealthSettings",
     "ListenerSettings",
     "NodeSettings",
     "PoolSettings",
+    "PoolTlsSettings",
     "Settings",
+    "SniSettings",
     "StickySettings",
     "Table",
     "TimeoutSettings",

@@ -1,6 +1,5 @@
 """The tables `[[listener]]`: where clients come in."""
 
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
@@ -9,7 +8,6 @@ from meshlb.config.kinds import (
     Choice,
     CidrBlock,
     Duration,
-    FilePath,
     Flag,
     IpPort,
     Network,
@@ -17,19 +15,10 @@ from meshlb.config.kinds import (
     Whole,
 )
 from meshlb.config.schema.table import LABEL, Table
+from meshlb.config.schema.tls import SniSettings, TlsSettings
 from meshlb.model import Address, PoolName
 
 CONNECTIONS_MAX: Final = 1_000_000
-
-
-class TlsSettings(Table):
-    """A certificate to show to clients."""
-
-    cert: Annotated[Path, FilePath()]
-    """The certificate chain, PEM."""
-
-    key: Annotated[Path, FilePath()]
-    """The private key, PEM."""
 
 
 class TimeoutSettings(Table):
@@ -66,7 +55,10 @@ class ListenerSettings(Table):
     """The pool that answers."""
 
     tls: TlsSettings | None = None
-    """The certificate to show. Left out: plain text."""
+    """The certificates to show. Left out: plain text."""
+
+    sni: tuple[SniSettings, ...] = ()
+    """Pools by the server name that a client of TLS asks for, which is passed through."""
 
     proxy_protocol: Annotated[bool, Flag()] = False
     """Expect a PROXY protocol header, version 1 or 2, in front of every connection: the client is

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from meshlb.config.kinds import Choice, Duration, HostPort, Text, Whole
 from meshlb.config.schema.table import LABEL, Table
+from meshlb.config.schema.tls import PoolTlsSettings
 from meshlb.core.proxy_protocol import ProxyVersion
 from meshlb.model import Address, BackendName, KeySource
 
@@ -117,6 +118,9 @@ class PoolSettings(Table):
 
     sticky: tuple[StickySettings, ...] = ()
     """How clients are known again, in order. Left out: plain balancing."""
+
+    tls: PoolTlsSettings | None = None
+    """How to speak TLS with the backends, probes included. Left out: plain text."""
 
     health: HealthSettings = HealthSettings()
     """How backends are probed."""

@@ -11,20 +11,19 @@ from typing import Final, Generic, TypeVar
 NAME_BYTES_MAX: Final = 253
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-_PATTERN: Final = re.compile(rf"(?:\*\.{_LABEL}\.)?{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+
+NAME: Final = rf"{_LABEL}(?:\.{_LABEL})*"
+"""A DNS name in its ASCII form, as a regular expression."""
+
+PATTERN: Final = rf"(?:\*\.{_LABEL}\.)?{NAME}"
+"""A name, or one with `*.` before at least two labels."""
 
 T = TypeVar("T")
 
 
 def is_name(name: str) -> bool:
     """Whether `name` can be a DNS name in its ASCII form."""
-    return len(name) <= NAME_BYTES_MAX and _NAME.fullmatch(name) is not None
-
-
-def is_pattern(pattern: str) -> bool:
-    """Whether `pattern` is a name, or one with `*.` before at least two labels."""
-    return len(pattern) <= NAME_BYTES_MAX and _PATTERN.fullmatch(pattern) is not None
+    return len(name) <= NAME_BYTES_MAX and re.fullmatch(NAME, name) is not None
 
 
 class ServerNames(Generic[T]):

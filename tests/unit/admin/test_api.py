@@ -212,6 +212,8 @@ async def test_metrics_are_prometheus_text_with_every_family(client: httpx.Async
         "meshlb_loop_lag_seconds",
         "meshlb_malformed_requests_total",
         "meshlb_proxy_headers_refused_total",
+        "meshlb_tls_handshakes_total",
+        "meshlb_tls_handshakes_failed_total",
         "process_resident_memory_bytes",
     } <= families
 
