@@ -35,6 +35,7 @@ class Reactor:
     """Owns the epoll descriptor and the deadlines; `close` or the end of `run` releases them.
 
     Attributes:
+        batch: counts the batches; what an event of this one tells of happened before it began.
         now: trio's clock in seconds, read once a batch.
         deadlines: where connections have their time-outs checked.
     """
@@ -44,6 +45,7 @@ class Reactor:
         self._handlers: dict[int, Handler] = {}
         self._newcomers: set[int] = set()
         self._asleep: trio.CancelScope | None = None
+        self.batch = 0
         self.now = trio.current_time()
         self.deadlines = Deadlines()
 
@@ -95,6 +97,7 @@ class Reactor:
         while True:
             newcomers.clear()
             events = poll(0, BATCH_EVENTS_MAX)
+            self.batch += 1
             self.now = now = trio.current_time()
             for fd, event in events:
                 handler = handlers.get(fd)

@@ -160,8 +160,9 @@ class Backend:
         """An idle connection, counted as in use from now on; None: open a new one.
 
         Args:
-            must_be_quiet: ask the kernel whether the backend has closed it; for requests that
-                cannot be repeated if it has.
+            must_be_quiet: ask the kernel whether the backend has closed it, or spoken out of
+                turn; for requests that cannot be repeated if it has, and where more than the
+                present batch of events has passed since it was last looked at.
         """
         while self.idle:
             upstream = self.idle.pop()

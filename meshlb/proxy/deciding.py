@@ -48,7 +48,7 @@ class Deciding(Client):
         # What is decided by one configuration is not carried out by another one.
         self._dispatcher = self._frontend.dispatcher
         if decision.proposal is None or request.websocket:
-            self._dispatch(decision, request)
+            self._dispatch(decision, request, has_waited=False)
         else:
             self.phase = DECIDING
             self._dispatcher.claim_soon(decision, self)
@@ -57,16 +57,20 @@ class Deciding(Client):
         """The cluster has decided."""
         decision, request = self._decision, self._request
         if not self.closed and decision is not None and request is not None:
-            self._dispatch(decision, request)
+            self._dispatch(decision, request, has_waited=True)
 
-    def _dispatch(self, decision: "Decision[Backend]", request: RequestHead) -> None:
+    def _dispatch(
+        self, decision: "Decision[Backend]", request: RequestHead, *, has_waited: bool
+    ) -> None:
         backend = decision.backend
         if backend is not None and not request.websocket:
             if self._dispatcher.announces:
                 upstream = self.take_kept(backend)
             else:
                 upstream = backend.take_idle(
-                    must_be_quiet=self._uploading or request.method not in REPEATABLE_METHODS
+                    must_be_quiet=has_waited
+                    or self._uploading
+                    or request.method not in REPEATABLE_METHODS
                 )
             if upstream is not None:
                 self.forward(upstream)

@@ -38,10 +38,12 @@ class Upstream(Stream):
     """
 
     __slots__ = (
+        "_begun_in",
         "_buffer",
         "_chunks",
         "_interim_count",
         "_kind",
+        "_last_read_bytes",
         "_left_bytes",
         "_parser",
         "_reusable",
@@ -69,6 +71,8 @@ class Upstream(Stream):
         self.reused = False
         self.answering = False
         self._parser = parser
+        self._begun_in = 0
+        self._last_read_bytes = 0
         self._buffer = b""
         self._chunks: ChunkedReader | None = None
         self._kind = NONE
@@ -85,6 +89,7 @@ class Upstream(Stream):
     def begin(self, client: "Downstream", head: bytes) -> None:
         """Send a request head for `client`, who feeds the body with `send` afterwards."""
         self.client = client
+        self._begun_in = self._reactor.batch
         self.answering = False
         self._interim_count = 0
         self._buffer = b""
@@ -146,6 +151,7 @@ class Upstream(Stream):
             self._leave_idle()
             return
         self.progress_at = self._reactor.now
+        self._last_read_bytes = len(chunk)
         try:
             if not chunk:
                 self._end(client)
@@ -175,6 +181,11 @@ class Upstream(Stream):
 
     def _pass_head(self, client: "Downstream", chunk: bytes) -> None:
         """Collect the head; interim responses go on at once."""
+        if self._begun_in == self._reactor.batch:
+            # It was here before the request was sent, so it is no answer to it.
+            out_of_turn = UpstreamError(502, "the backend spoke out of turn")
+            client.upstream_failed(self, out_of_turn, unheard=True)
+            return
         scanned = len(self._buffer)
         if scanned:
             chunk = self._buffer + chunk
@@ -256,6 +267,7 @@ class Upstream(Stream):
         if (
             not reusable
             or self.closed
+            or (self._last_read_bytes >= READ_BYTES and not self.is_quiet())
             or self.backlog
             or not backend.takes_pinned
             or len(backend.idle) >= IDLE_CONNECTIONS_MAX
