@@ -7,6 +7,7 @@ MeshlbError
 ├── KeyOrderError        the operator's order about the cluster's secrets  (has a code)
 ├── NoQuorumError        the cluster: this node is with a minority, and must not decide alone
 ├── HandOverError        the other process of an upgrade: gone, late, or not of our kind
+├── RelayError           this machine: it has no kernel relay, and the operator wants one
 ├── ListenError          an address that cannot be bound
 ├── DownstreamError      the client: bad syntax, limits, time-outs        (has an HTTP status)
 ├── UpstreamError        the backend: refused, reset, invalid or late     (has an HTTP status)
@@ -50,6 +51,10 @@ class KeyOrderError(MeshlbError):
 
 class NoQuorumError(MeshlbError):
     """`mode = "strict"`: a new session was refused for want of a majority; nothing was changed."""
+
+
+class RelayError(MeshlbError):
+    """`kernel_relay = "required"`, and it cannot be had here; the message says why."""
 
 
 class ListenError(MeshlbError):

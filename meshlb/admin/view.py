@@ -126,6 +126,15 @@ class ReloadView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRelayView:
+    """Whether the kernel carries the bytes of tunnels by itself."""
+
+    active: bool = False
+    reason: str = ""
+    """Why not; empty where it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
     """This node at a glance."""
 
@@ -151,6 +160,7 @@ class StatusView:
     """By peer; one that this node has no stream to, or was never compared with, is missing."""
     store: StoreView = StoreView()
     config: ConfigView = ConfigView()
+    kernel_relay: KernelRelayView = KernelRelayView()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ def status(client: AdminClient, as_json: bool) -> None:
             **({} if answer["quorate"] else {"majority": "no: this node is with a minority"}),
             **({} if answer["store"]["written"] else {"disk": _unwritten(answer["store"])}),
             **_failed_reload(answer.get("config", {})),
+            "tunnels": _carrier(answer["kernel_relay"]),
             "ready": "yes" if answer["ready"] else f"no: {answer['reason']}",
             "up for": show.duration(answer["uptime_s"]),
             **{f"listener {name}": bound for name, bound in answer["listeners"].items()},
@@ -41,6 +42,10 @@ def _failed_reload(config: dict[str, Any]) -> dict[str, str]:
     if not config.get("faults"):
         return {}
     return {"reload failed": "; ".join(config["faults"])}
+
+
+def _carrier(relay: dict[str, Any]) -> str:
+    return "relayed by the kernel" if relay["active"] else f"in user space: {relay['reason']}"
 
 
 def _unwritten(store: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from meshlb.admin.view import (
     BackendView,
     Explanation,
     HealView,
+    KernelRelayView,
     KeyStep,
     KeyView,
     MemberView,
@@ -106,6 +107,9 @@ class LiveNode:
                 forgotten=self._store.forgotten,
             ),
             config=shapes.config_view(self._reloader.loaded_at, self._reloader.last_failure),
+            kernel_relay=KernelRelayView(
+                active=self._plane.relay_choice.active, reason=self._plane.relay_choice.reason
+            ),
         )
 
     def ready(self) -> tuple[bool, str]:

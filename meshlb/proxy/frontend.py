@@ -99,6 +99,7 @@ class Frontend:
         self._accepts_max = accepts_max
         self._clients: set[Stream] = set()
         self._tunnels_open = 0
+        self._when_tunnel_ends = self._tunnel_ended  # One object for all tunnels.
         self._sock: socket.socket | None = sock
         self._accepting = False
         self._paused = False
@@ -326,7 +327,7 @@ class Frontend:
             backend,
             decision,
             idle_s=self.timeouts.tunnel_idle_s,
-            ended=self._tunnel_ended,
+            ended=self._when_tunnel_ends,
         )
         self._tunnels_open += 1
         self.forget(client)

@@ -18,6 +18,7 @@ from meshlb.proxy.backend import Backend
 from meshlb.proxy.change import Change, find_sockets
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.frontend import Frontend
+from meshlb.proxy.kernel_relay import PAIRS_MAX, KernelRelay, RelayChoice, open_relay
 from meshlb.proxy.pool import Pool
 from meshlb.proxy.role import ALONE, Role
 from meshlb.proxy.tunnels import Tunnels
@@ -32,6 +33,7 @@ class DataPlane:
         pools: by name.
         accepting: set once clients are accepted.
         counters: for the metrics.
+        relay_choice: whether tunnels are relayed in the kernel; known once `run` has begun.
     """
 
     def __init__(
@@ -76,6 +78,8 @@ class DataPlane:
         self._frontends: list[Frontend] = []
         self._retired: list[Frontend] = []
         self._nursery: trio.Nursery | None = None
+        self._relay: KernelRelay | None = None
+        self.relay_choice = RelayChoice(False, "the node has not started yet")
         self.accepting = trio.Event()
         self.draining = False
 
@@ -106,13 +110,17 @@ class DataPlane:
 
         Raises:
             ListenError: an address cannot be bound; nothing is left open.
+            RelayError: the kernel relay is required, and cannot be had.
         """
         try:
+            self._open_relay()
             async with trio.open_nursery() as self._nursery:
                 for settings in self._settings.listeners:
                     sock = self._given.pop(settings.name, None) or bind_tcp(settings.bind)
                     self._frontends.append(self._make_frontend(settings, sock))
                 self._nursery.start_soon(self._reactor.run)
+                if self._relay is not None:
+                    self._nursery.start_soon(self._relay.run)
                 self._nursery.start_soon(self._prober.run)
                 task_status.started()
                 await self._prober.wait_first_round()
@@ -212,6 +220,15 @@ class DataPlane:
         for name in self.counters.listeners.keys() - serving:
             del self.counters.listeners[name]
 
+    def _open_relay(self) -> None:
+        clients_max = sum(listener.max_connections for listener in self._settings.listeners)
+        self._relay, self.relay_choice = open_relay(
+            self._settings.node.kernel_relay,
+            self._reactor,
+            pairs_max=min(PAIRS_MAX, clients_max) if self._role.accepts_max else 0,
+        )
+        self.tunnels.relay = self._relay
+
     def _make_frontend(self, settings: ListenerSettings, sock: socket.socket) -> Frontend:
         assert self._nursery is not None
         return Frontend(
@@ -309,4 +326,6 @@ class DataPlane:
         for pool in self.pools.values():
             for backend in pool.backends.values():
                 backend.close_idle()
+        if self._relay is not None:
+            self._relay.close()
         self._reactor.close()

@@ -107,20 +107,22 @@ class Stream(ABC):
 
     def watch_reading(self, wanted: bool) -> None:
         """Read (or stop reading) this stream; without a change it costs nothing. Ends `mute`."""
-        interest = self._interest | READ if wanted else self._interest & ~READ
-        if interest != self._interest and not self.closed:
-            self._interest = interest
-            if not self.muted:
-                self._reactor.watch(self.fd, interest)
-            elif wanted:
-                self.muted = False
-                self._reactor.register(self.fd, self.on_event, interest)
+        self._watch(self._interest | READ if wanted else self._interest & ~READ)
 
     def _watch_writing(self, wanted: bool) -> None:
-        interest = self._interest | WRITE if wanted else self._interest & ~WRITE
-        if interest != self._interest and not (self.closed or self.muted):
-            self._interest = interest
+        if not self.muted:
+            self._watch(self._interest | WRITE if wanted else self._interest & ~WRITE)
+
+    def _watch(self, interest: int) -> None:
+        """Change what the reactor reports; a muted stream comes back once it is to be read."""
+        if interest == self._interest or self.closed:
+            return
+        self._interest = interest
+        if not self.muted:
             self._reactor.watch(self.fd, interest)
+        elif interest & READ:
+            self.muted = False
+            self._reactor.register(self.fd, self.on_event, interest)
 
     def send(self, chunk: bytes) -> bool:
         """Write, or keep for later; False when the source has to stop (or all is lost)."""

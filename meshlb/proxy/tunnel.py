@@ -1,57 +1,107 @@
 """Tunnels: bytes both ways after an upgrade, or of a TCP listener, in user space.
 
-Two `TunnelEnd`s point at each other. A read goes straight into the peer's socket; while the peer
+Two `TunnelEnd`s point at each other. A read goes straight into the peer's channel; while the peer
 has a backlog this end is not read. A FIN is passed on once the bytes before it have gone, so a
 half-closed tunnel goes on in its other direction. Knows nothing of what the bytes mean.
+
+An idle tunnel is these three objects, its lease and two sockets: no task, no buffer.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Protocol, Self
 
+from meshlb.model import SessionKey
 from meshlb.net.reactor import BROKEN, READ, WRITE, Reactor
-from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.stream import READ_BYTES, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshlb.proxy.backend import Backend
+    from meshlb.proxy.counters import ProxyCounters
 
 RECHECK_S_MAX = 30.0
 """Tunnels are asked for their time-outs at least so often: those that have ended are held by the
 wheel of time-outs until they are asked."""
 
 
-@dataclass(slots=True)
 class Lease:
-    """What a tunnel holds while it lives.
+    """What a tunnel holds while it lives; all of it outlives the process in a hand-over.
 
     Attributes:
-        idle_s: seconds without a byte in either direction after which it is closed.
-        renew: called with monotonic seconds every `renew_every_s`, to keep the pin alive.
-        release: called once when the tunnel has ended.
+        backend: whose connection it is.
+        key: of the pin that is to be kept alive; None: there is none.
+        ttl_s: the pin's idle lifetime.
+        renew_every_s: how often the pin is renewed.
+        idle_s: seconds without a byte in either direction after which the tunnel is closed.
+        ended: called once when it has ended.
     """
 
-    idle_s: float
-    renew_every_s: float
-    renew: Callable[[], None]
-    release: Callable[["Tunnel"], None]
+    __slots__ = ("backend", "ended", "idle_s", "key", "renew_every_s", "ttl_s")
+
+    def __init__(
+        self,
+        backend: "Backend",
+        *,
+        key: SessionKey | None,
+        ttl_s: float,
+        renew_every_s: float,
+        idle_s: float,
+        ended: "Callable[[], None]",
+    ) -> None:
+        self.backend = backend
+        self.key = key
+        self.ttl_s = ttl_s
+        self.renew_every_s = renew_every_s
+        self.idle_s = idle_s
+        self.ended = ended
+
+
+class Landlord(Protocol):
+    """Who gave the leases."""
+
+    @property
+    def counters(self) -> "ProxyCounters":
+        """Of the process."""
+        ...
+
+    def renew(self, lease: Lease) -> None:
+        """The tunnel lives: so does its pin."""
+        ...
+
+    def release(self, tunnel: "Tunnel") -> None:
+        """The tunnel has ended."""
+        ...
 
 
 class TunnelEnd(Stream):
-    """One of the two ends; `peer` is the other."""
+    """One of the two ends; `peer` is the other.
 
-    __slots__ = ("ended", "moved_bytes", "peer", "tunnel")
+    Attributes:
+        ended: it has sent its FIN.
+        moved_bytes: read from it, and not yet counted by its tunnel.
+        shut: the peer's FIN has been passed on to it.
+    """
+
+    __slots__ = ("ended", "moved_bytes", "peer", "shut", "tunnel")
 
     moved_bytes: int
     ended: bool
     peer: "TunnelEnd"
+    shut: bool
     tunnel: "Tunnel"
 
     @classmethod
     def of(cls, reactor: Reactor, stream: Stream) -> Self:
-        """Take over the socket of `stream`, which is spent afterwards."""
+        """Take over the channel of `stream`, which is spent afterwards."""
         end = cls(reactor, stream._sock)
-        end.ended = False
+        end.ended = end.shut = False
         end.moved_bytes = 0
         end.take_over(stream)
         return end
+
+    def start(self) -> None:
+        """Both ends are there: bytes may flow from this one."""
+        self.watch_reading(not self.peer.backlog)
 
     def on_event(self, event: int) -> None:
         """Move one read's worth of bytes to the peer."""
@@ -60,23 +110,28 @@ class TunnelEnd(Stream):
             if self.closed:
                 return
         if event & READ or (event & BROKEN and self._interest & READ):
-            self._relay()
+            self._relay_read()
         elif event & BROKEN:
             self.mute()
 
-    def _relay(self) -> None:
+    def _relay_read(self) -> bool:
+        """Move one read's worth; False where there was nothing yet."""
         try:
             chunk = self._sock.recv(READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             self.tunnel.abort()
-            return
+            return True
         if not chunk:
             self._end()
-            return
+            return True
         self.progress_at = self._reactor.now
         self.moved_bytes += len(chunk)
+        self._pass_on(chunk)
+        return True
+
+    def _pass_on(self, chunk: bytes) -> None:
         if not self.peer.send(chunk):
             self.watch_reading(False)
 
@@ -93,7 +148,8 @@ class TunnelEnd(Stream):
             self.peer.watch_reading(True)
             return
         self.shutdown_writing()
-        if self.ended and not self.peer.backlog:
+        self.shut = True
+        if self.peer.shut:
             self.tunnel.close()
 
     def on_broken(self) -> None:
@@ -104,6 +160,9 @@ class TunnelEnd(Stream):
         """End the tunnel as a broken one; the reactor's last resort too."""
         self.tunnel.abort()
 
+    def look(self) -> None:
+        """Take note of what has moved without passing through here; nothing, in user space."""
+
 
 class Tunnel:
     """A pair of ends, their lease and their time-out.
@@ -113,69 +172,76 @@ class Tunnel:
         upstream: the end towards the backend.
     """
 
-    __slots__ = ("_counters", "_lease", "_renew_at", "closed", "downstream", "upstream")
+    __slots__ = ("_landlord", "_renew_at", "closed", "downstream", "lease", "upstream")
 
     def __init__(
         self,
-        reactor: Reactor,
-        counters: ProxyCounters,
+        landlord: Landlord,
         lease: Lease,
         *,
-        downstream: Stream,
-        upstream: Stream,
+        downstream: TunnelEnd,
+        upstream: TunnelEnd,
+        reactor: Reactor,
     ) -> None:
-        """Take over both streams, which may carry a backlog of their own."""
-        self._counters = counters
-        self._lease = lease
+        """Join two ends, which may have a backlog already."""
+        self._landlord = landlord
+        self.lease = lease
         self.closed = False
-        self.downstream = TunnelEnd.of(reactor, downstream)
-        self.upstream = TunnelEnd.of(reactor, upstream)
-        for end, peer in (
-            (self.downstream, self.upstream),
-            (self.upstream, self.downstream),
-        ):
-            end.tunnel = self
-            end.peer = peer
-            end.watch_reading(not peer.backlog)
+        self.downstream = downstream
+        self.upstream = upstream
+        downstream.tunnel = upstream.tunnel = self
+        downstream.peer = upstream
+        upstream.peer = downstream
         self._renew_at = reactor.now + lease.renew_every_s
         reactor.schedule(self, reactor.now + min(lease.idle_s, lease.renew_every_s, RECHECK_S_MAX))
+
+    def start(self) -> None:
+        """Let the bytes flow; the tunnel may have ended before this returns."""
+        self.downstream.start()
+        if not self.closed:
+            self.upstream.start()
 
     def check_deadline(self, now: float) -> float | None:
         """Close an idle tunnel; renew the pin of one that lives."""
         if self.closed:
             return None
-        idle_at = max(self.downstream.progress_at, self.upstream.progress_at) + self._lease.idle_s
+        self._account()
+        lease = self.lease
+        idle_at = max(self.downstream.progress_at, self.upstream.progress_at) + lease.idle_s
         if now >= idle_at:
             self.close()
             return None
         if now >= self._renew_at:
-            self._renew_at = now + self._lease.renew_every_s
-            self._lease.renew()
-        self._account()
+            self._renew_at = now + lease.renew_every_s
+            self._landlord.renew(lease)
         return min(idle_at, self._renew_at, now + RECHECK_S_MAX)
 
     def close(self) -> None:
         """Close both ends in good order."""
         if self._finish():
-            Stream.close(self.downstream)
-            Stream.close(self.upstream)
+            self.downstream.close()
+            self.upstream.close()
+            self._landlord.release(self)
 
     def abort(self) -> None:
         """Close both ends with a reset: one of them broke."""
         if self._finish():
             Stream.abort(self.downstream)
             Stream.abort(self.upstream)
+            self._landlord.release(self)
 
     def _finish(self) -> bool:
         if self.closed:
             return False
         self.closed = True
         self._account()
-        self._lease.release(self)
         return True
 
     def _account(self) -> None:
         """Add to the counters what moved since the last time."""
-        self._counters.relayed_up_bytes += self.downstream.moved_bytes
-        self._counters.relayed_down_bytes += self.upstream.moved_bytes
+        self.downstream.look()
+        self.upstream.look()
+        counters = self._landlord.counters
+        counters.relayed_up_bytes += self.downstream.moved_bytes
+        counters.relayed_down_bytes += self.upstream.moved_bytes
         self.downstream.moved_bytes = self.upstream.moved_bytes = 0

@@ -1,6 +1,7 @@
 """The register of this node's tunnels: starts them, keeps their pins alive, closes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -10,14 +11,22 @@ from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.stream import Stream
-from meshlb.proxy.tunnel import Lease, Tunnel
+from meshlb.proxy.tunnel import Lease, Tunnel, TunnelEnd
+
+if TYPE_CHECKING:
+    from meshlb.proxy.kernel_relay import KernelRelay
 
 RENEWALS_PER_TTL = 4
 """How often in its pin's idle lifetime a live tunnel, or a long response, renews the pin."""
 
 
 class Tunnels:
-    """All tunnels of one process; `len` counts them."""
+    """All tunnels of one process; `len` counts them, iteration gives them.
+
+    Attributes:
+        counters: of the process.
+        relay: carries the bytes of new tunnels where it can; None: they stay in user space.
+    """
 
     def __init__(
         self,
@@ -26,8 +35,9 @@ class Tunnels:
         table: StickTable,
         table_now: Callable[[], float],
     ) -> None:
+        self.counters = counters
+        self.relay: KernelRelay | None = None
         self._reactor = reactor
-        self._counters = counters
         self._table = table
         self._table_now = table_now
         self._open: set[Tunnel] = set()
@@ -37,6 +47,10 @@ class Tunnels:
     def __len__(self) -> int:
         """Tunnels open now."""
         return len(self._open)
+
+    def __iter__(self) -> Iterator[Tunnel]:
+        """As they are now; they may end meanwhile."""
+        return iter(list(self._open))
 
     def start(
         self,
@@ -54,37 +68,37 @@ class Tunnels:
         `ended` is called.
         """
         rule = decision.rule
-
-        def release(tunnel: Tunnel) -> None:
-            backend.vacate()
-            self._open.discard(tunnel)
-            if not self._open:
-                self._emptied.set()
-            ended()
-
         lease = Lease(
-            idle_s=idle_s,
+            backend,
+            key=decision.key if rule is not None else None,
+            ttl_s=rule.ttl_s if rule is not None else 0.0,
             renew_every_s=rule.ttl_s / RENEWALS_PER_TTL if rule is not None else idle_s,
-            renew=self._renewer(decision),
-            release=release,
+            idle_s=idle_s,
+            ended=ended,
         )
+        pair = self.relay.pair(downstream, upstream) if self.relay is not None else None
+        down, up = pair or tuple(TunnelEnd.of(self._reactor, s) for s in (downstream, upstream))
+        tunnel = Tunnel(self, lease, downstream=down, upstream=up, reactor=self._reactor)
         if not self._open:
             self._emptied = trio.Event()
-        self._open.add(
-            Tunnel(self._reactor, self._counters, lease, downstream=downstream, upstream=upstream)
-        )
+        self._open.add(tunnel)
+        tunnel.start()
 
-    def _renewer(self, decision: Decision[Backend]) -> Callable[[], None]:
-        rule, key = decision.rule, decision.key
-        if rule is None or key is None:
-            return lambda: None
+    def renew(self, lease: Lease) -> None:
+        """Keep the pin of a tunnel alive."""
+        if lease.key is None:
+            return
+        pin = self._table.look_up(lease.key, self._table_now())
+        if pin is not None:
+            self._table.touch(lease.key, pin, lease.ttl_s)
 
-        def renew() -> None:
-            pin = self._table.look_up(key, self._table_now())
-            if pin is not None:
-                self._table.touch(key, pin, rule.ttl_s)
-
-        return renew
+    def release(self, tunnel: Tunnel) -> None:
+        """A tunnel has ended."""
+        tunnel.lease.backend.vacate()
+        self._open.discard(tunnel)
+        if not self._open:
+            self._emptied.set()
+        tunnel.lease.ended()
 
     async def wait_empty(self) -> None:
         """Return when no tunnel is left."""
@@ -92,5 +106,5 @@ class Tunnels:
 
     def close_all(self) -> None:
         """Close every tunnel."""
-        for tunnel in list(self._open):
+        for tunnel in self:
             tunnel.close()

@@ -38,6 +38,15 @@ class NodeSettings(Table):
     """Proxy processes. 0: everything in one process, right for tests and small nodes. `"auto"`:
     one a core."""
 
+    kernel_relay: Annotated[
+        Literal["auto", "off", "required"], Choice(("auto", "off", "required"))
+    ] = "auto"
+    """Whether the kernel carries the bytes of tunnels (WebSockets, and connections of listeners
+    with `protocol = "tcp"`) by itself, with no process woken. It takes Linux and the capabilities
+    CAP_BPF and CAP_NET_ADMIN, and is tried out at the start. `"auto"`: where it works; `meshlb
+    status` says why it does not. `"required"`: the node does not start without it. `"off"`:
+    tunnels stay in user space, as those with TLS always do."""
+
     shutdown_timeout_s: Annotated[float, Duration("0s", "1h")] = Field(
         default=10.0, alias="shutdown_timeout"
     )

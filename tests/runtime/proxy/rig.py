@@ -174,7 +174,9 @@ class Rig:
             "tunnels": len(self.plane.tunnels),
             "exchanges": sum(b.connections for b in backends),
             "idle upstreams": sum(len(b.idle) for b in backends),
-            "descriptors": len(self.plane._reactor) - len(self._listening),
+            "descriptors": len(self.plane._reactor)
+            - len(self._listening)
+            - self.plane.relay_choice.active,
         }
 
     @property
@@ -209,12 +211,14 @@ async def running(
     sticky: str = "",
     health: str = 'interval = "10m"',
     protocol: str = "http",
+    relay: str = "auto",
     may_listen: bool = True,
     role: Role = ALONE,
     sockets: Mapping[str, socket.socket] = MappingProxyType({}),
 ) -> AsyncIterator[Rig]:
     """A data plane on a free port in front of `backends` (name → port on loopback)."""
     lines = [
+        f'[node]\nkernel_relay = "{relay}"',
         f'[[listener]]\nname = "web"\nbind = "127.0.0.1:0"\nprotocol = "{protocol}"\npool = "app"',
         listener,
         "[pool.app]",

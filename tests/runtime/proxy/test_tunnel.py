@@ -10,10 +10,22 @@ import pytest
 import trio
 import trio.testing
 
+from meshlb.config.schema import BackendSettings
 from meshlb.net.reactor import Reactor
+from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
+from meshlb.proxy.kernel_relay import KernelRelay
 from meshlb.proxy.stream import Stream
-from meshlb.proxy.tunnel import RECHECK_S_MAX, Lease, Tunnel
+from meshlb.proxy.tunnel import RECHECK_S_MAX, Lease, Tunnel, TunnelEnd
+from tests.fakes.privileges import need_kernel_relay
+
+
+@pytest.fixture(params=["reactor", "kernel"])
+def relay(request: pytest.FixtureRequest) -> bool:
+    """Whether the tunnels' bytes go through the kernel alone."""
+    if request.param == "kernel":
+        need_kernel_relay()
+    return request.param == "kernel"
 
 
 class Silent(Stream):
@@ -24,11 +36,12 @@ class Silent(Stream):
 
 
 class Rig:
-    """A tunnel between two outer sockets, and what it reported."""
+    """Tunnels between outer sockets, and what they reported."""
 
-    def __init__(self) -> None:
+    def __init__(self, relay: bool) -> None:
         self.counters = ProxyCounters()
         self.reactor = Reactor()
+        self.relay = KernelRelay(self.reactor, pairs_max=2_000) if relay else None
         self.renewals = 0
         self.released = 0
         self.outer: list[trio.SocketStream] = []
@@ -41,20 +54,34 @@ class Rig:
         for stream in streams:
             stream.open(0)
 
-        def renew() -> None:
-            self.renewals += 1
-
-        def release(tunnel: Tunnel) -> None:
-            self.released += 1
-
-        lease = Lease(idle_s=idle_s, renew_every_s=renew_every_s, renew=renew, release=release)
-        down, up = streams
-        self.tunnels.append(
-            Tunnel(self.reactor, self.counters, lease, downstream=down, upstream=up)
+        lease = Lease(
+            Backend(BackendSettings(name="s1", address="127.0.0.1:1")),
+            key=None,
+            ttl_s=60.0,
+            renew_every_s=renew_every_s,
+            idle_s=idle_s,
+            ended=lambda: None,
         )
+        pair = self.relay.pair(*streams) if self.relay else None
+        assert pair or not self.relay
+        down, up = pair or [TunnelEnd.of(self.reactor, stream) for stream in streams]
+        tunnel = Tunnel(self, lease, downstream=down, upstream=up, reactor=self.reactor)
+        self.tunnels.append(tunnel)
+        tunnel.start()
         ends = trio.SocketStream(client), trio.SocketStream(backend)
         self.outer += ends
         return ends
+
+    @property
+    def watched(self) -> int:
+        """Descriptors of tunnels in the reactor."""
+        return len(self.reactor) - (self.relay is not None)
+
+    def renew(self, lease: Lease) -> None:
+        self.renewals += 1
+
+    def release(self, tunnel: Tunnel) -> None:
+        self.released += 1
 
 
 def tcp_pair() -> tuple["trio.socket.SocketType", socket.socket]:
@@ -66,15 +93,19 @@ def tcp_pair() -> tuple["trio.socket.SocketType", socket.socket]:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Rig]:
-    rig = Rig()
-    with trio.fail_after(20):
+async def running(relay: bool, *, within_s: float = 20) -> AsyncIterator[Rig]:
+    rig = Rig(relay)
+    with trio.fail_after(within_s):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig.reactor.run)
+            if rig.relay:
+                nursery.start_soon(rig.relay.run)
             yield rig
             nursery.cancel_scope.cancel()
     for tunnel in rig.tunnels:
         tunnel.close()
+    if rig.relay:
+        rig.relay.close()
     for stream in rig.outer:
         stream.socket.close()
     rig.reactor.close()
@@ -84,8 +115,8 @@ async def read_all(stream: trio.SocketStream) -> bytes:
     return b"".join([chunk async for chunk in stream])
 
 
-async def test_bytes_go_both_ways_and_are_counted_per_direction():
-    async with running() as rig:
+async def test_bytes_go_both_ways_and_are_counted_per_direction(relay):
+    async with running(relay) as rig:
         client, backend = rig.tunnel()
         await client.send_all(b"ping")
         assert await backend.receive_some() == b"ping"
@@ -97,11 +128,11 @@ async def test_bytes_go_both_ways_and_are_counted_per_direction():
         assert await client.receive_some() == b""
         assert (rig.counters.relayed_up_bytes, rig.counters.relayed_down_bytes) == (4, 5)
         assert rig.released == 1
-        assert len(rig.reactor) == 0
+        assert rig.watched == 0
 
 
-async def test_a_half_closed_tunnel_goes_on_in_the_other_direction():
-    async with running() as rig:
+async def test_a_half_closed_tunnel_goes_on_in_the_other_direction(relay):
+    async with running(relay) as rig:
         client, backend = rig.tunnel()
         await client.send_all(b"request")
         await client.send_eof()
@@ -115,9 +146,9 @@ async def test_a_half_closed_tunnel_goes_on_in_the_other_direction():
         assert rig.released == 1
 
 
-async def test_a_slow_reader_gets_every_byte_after_the_sender_has_closed():
+async def test_a_slow_reader_gets_every_byte_after_the_sender_has_closed(relay):
     payload = random.Random(7).randbytes(8 << 20)
-    async with running() as rig:
+    async with running(relay) as rig:
         client, backend = rig.tunnel()
 
         async def send() -> None:
@@ -134,8 +165,8 @@ async def test_a_slow_reader_gets_every_byte_after_the_sender_has_closed():
         await backend.aclose()
 
 
-async def test_a_slow_reader_holds_its_sender_back_instead_of_filling_memory():
-    async with running() as rig:
+async def test_a_slow_reader_holds_its_sender_back_instead_of_filling_memory(relay):
+    async with running(relay) as rig:
         client, _backend = rig.tunnel()
         sent = 0
         with trio.move_on_after(0.5):
@@ -144,8 +175,8 @@ async def test_a_slow_reader_holds_its_sender_back_instead_of_filling_memory():
         assert sent < 64 << 20
 
 
-async def test_both_directions_at_once_stay_in_order():
-    async with running() as rig:
+async def test_both_directions_at_once_stay_in_order(relay):
+    async with running(relay) as rig:
         client, backend = rig.tunnel()
         up, down = random.Random(1).randbytes(3 << 20), random.Random(2).randbytes(3 << 20)
         got: dict[str, bytes] = {}
@@ -169,8 +200,8 @@ async def test_both_directions_at_once_stay_in_order():
         assert got == {"up": up, "down": down}
 
 
-async def test_a_reset_at_one_end_is_a_reset_at_the_other():
-    async with running() as rig:
+async def test_a_reset_at_one_end_is_a_reset_at_the_other(relay):
+    async with running(relay) as rig:
         client, backend = rig.tunnel()
         client.socket.setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
@@ -181,8 +212,8 @@ async def test_a_reset_at_one_end_is_a_reset_at_the_other():
         assert rig.released == 1
 
 
-async def test_a_closed_end_does_not_push_its_last_bytes_past_the_bound():
-    async with running() as rig:
+async def test_a_closed_end_does_not_push_its_last_bytes_past_the_bound(relay):
+    async with running(relay) as rig:
         client, backend = rig.tunnel()
         await client.send_eof()
         assert await read_all(backend) == b""
@@ -199,8 +230,8 @@ async def test_a_closed_end_does_not_push_its_last_bytes_past_the_bound():
         assert rig.released == 1
 
 
-async def test_an_idle_tunnel_is_closed_and_a_living_one_renews_its_lease():
-    async with running() as rig:
+async def test_an_idle_tunnel_is_closed_and_a_living_one_renews_its_lease(relay):
+    async with running(relay) as rig:
         client, backend = rig.tunnel(idle_s=0.6, renew_every_s=0.1)
         for _ in range(8):
             await client.send_all(b".")
@@ -212,8 +243,8 @@ async def test_an_idle_tunnel_is_closed_and_a_living_one_renews_its_lease():
         assert rig.released == 1
 
 
-async def test_a_tunnel_that_has_ended_is_not_held_until_it_would_have_been_idle():
-    async with running() as rig:
+async def test_a_tunnel_that_has_ended_is_not_held_until_it_would_have_been_idle(relay):
+    async with running(relay) as rig:
         client, backend = rig.tunnel(idle_s=3_600.0, renew_every_s=3_600.0)
         await client.aclose()
         await backend.aclose()
@@ -223,8 +254,8 @@ async def test_a_tunnel_that_has_ended_is_not_held_until_it_would_have_been_idle
         assert rig.reactor.deadlines.next_at == float("inf")
 
 
-async def test_a_tunnel_renews_its_lease_no_more_often_than_it_says():
-    async with running() as rig:
+async def test_a_tunnel_renews_its_lease_no_more_often_than_it_says(relay):
+    async with running(relay) as rig:
         rig.tunnel(idle_s=3_600.0, renew_every_s=300.0)
         now = trio.current_time()
         for later_s in range(0, 1_000, 10):
@@ -232,8 +263,8 @@ async def test_a_tunnel_renews_its_lease_no_more_often_than_it_says():
         assert rig.renewals == 3
 
 
-async def test_a_thousand_tunnels_leave_nothing_behind():
-    async with running() as rig:
+async def test_a_thousand_tunnels_leave_nothing_behind(relay):
+    async with running(relay) as rig:
         for _ in range(10):
             pairs = [rig.tunnel() for _ in range(100)]
             for client, backend in pairs:
@@ -243,4 +274,4 @@ async def test_a_thousand_tunnels_leave_nothing_behind():
                 await backend.aclose()
         await trio.sleep(0.05)
         assert rig.released == 1_000
-        assert len(rig.reactor) == 0
+        assert rig.watched == 0

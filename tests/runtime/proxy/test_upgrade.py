@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from meshlb.model import BackendState
+from tests.fakes.privileges import need_kernel_relay
 from tests.runtime.proxy.messages import get, head, ok
 from tests.runtime.proxy.rig import Rig, eventually, scripted
 from tests.runtime.proxy.wire import Wire
@@ -28,6 +29,14 @@ BY_COOKIE = '[[pool.app.sticky]]\nby = "cookie"\nttl = "4s"'
 BY_ADDRESS = '[[pool.app.sticky]]\nby = "source-ip"'
 
 
+@pytest.fixture(params=["off", "required"])
+def relay(request: pytest.FixtureRequest) -> str:
+    """Tunnels in user space, and in the kernel where that is possible."""
+    if request.param == "required":
+        need_kernel_relay()
+    return str(request.param)
+
+
 async def tunnel(rig: Rig) -> tuple[Wire, Wire]:
     client = await rig.exchange(OPENING)
     backend = await rig.accept()
@@ -37,8 +46,8 @@ async def tunnel(rig: Rig) -> tuple[Wire, Wire]:
     return client, backend
 
 
-async def test_an_accepted_upgrade_becomes_a_tunnel_both_ways(tmp_path):
-    async with scripted(tmp_path) as rig:
+async def test_an_accepted_upgrade_becomes_a_tunnel_both_ways(tmp_path, relay):
+    async with scripted(tmp_path, relay=relay) as rig:
         client = await rig.exchange(OPENING)
         backend = await rig.accept()
         request = await backend.head()
@@ -58,8 +67,8 @@ async def test_an_accepted_upgrade_becomes_a_tunnel_both_ways(tmp_path):
         await rig.settled(tunnels=1, exchanges=1, descriptors=2)
 
 
-async def test_frames_that_come_with_the_handshake_reach_the_other_end_in_order(tmp_path):
-    async with scripted(tmp_path) as rig:
+async def test_frames_that_come_with_the_handshake_reach_the_other_end_in_order(tmp_path, relay):
+    async with scripted(tmp_path, relay=relay) as rig:
         client = await rig.exchange(OPENING + b"early ")
         backend = await rig.accept()
         await backend.head()
@@ -73,9 +82,9 @@ async def test_frames_that_come_with_the_handshake_reach_the_other_end_in_order(
         await backend.hear(b"!")
 
 
-async def test_a_large_early_frame_goes_through_a_slow_client(tmp_path):
+async def test_a_large_early_frame_goes_through_a_slow_client(tmp_path, relay):
     frame = bytes(range(256)) * 12_000
-    async with scripted(tmp_path) as rig:
+    async with scripted(tmp_path, relay=relay) as rig:
         client = await rig.client(receive_bytes=4_096)
         await client.say(OPENING)
         backend = await rig.accept()
@@ -121,8 +130,8 @@ async def test_a_switch_that_nobody_asked_for_becomes_502(tmp_path, answer):
         await backend.gone()
 
 
-async def test_a_switch_to_another_protocol_than_asked_for_becomes_502(tmp_path):
-    async with scripted(tmp_path) as rig:
+async def test_a_switch_to_another_protocol_than_asked_for_becomes_502(tmp_path, relay):
+    async with scripted(tmp_path, relay=relay) as rig:
         client = await rig.exchange(OPENING)
         backend = await rig.accept()
         await backend.head()
@@ -156,8 +165,8 @@ async def test_no_other_upgrade_is_forwarded(tmp_path, request_):
         assert (await client.message()).status == 200
 
 
-async def test_the_switch_carries_the_cookie(tmp_path):
-    async with scripted(tmp_path, "s1", "s2", sticky=BY_COOKIE) as rig:
+async def test_the_switch_carries_the_cookie(tmp_path, relay):
+    async with scripted(tmp_path, "s1", "s2", sticky=BY_COOKIE, relay=relay) as rig:
         client = await rig.exchange(OPENING)
         backend = await rig.accept("s1")
         await backend.head()
@@ -171,8 +180,10 @@ async def test_the_switch_carries_the_cookie(tmp_path):
         await rig.settled(tunnels=2, exchanges=2, descriptors=4)
 
 
-async def test_a_living_tunnel_keeps_its_pin_alive(tmp_path):
-    async with scripted(tmp_path, sticky='[[pool.app.sticky]]\nby = "cookie"\nttl = "1s"') as rig:
+async def test_a_living_tunnel_keeps_its_pin_alive(tmp_path, relay):
+    async with scripted(
+        tmp_path, sticky='[[pool.app.sticky]]\nby = "cookie"\nttl = "1s"', relay=relay
+    ) as rig:
         client, backend = await tunnel(rig)
         rig.table.touched.clear()
         (key,) = rig.table.pins
@@ -184,8 +195,8 @@ async def test_a_living_tunnel_keeps_its_pin_alive(tmp_path):
         assert rig.table.touched
 
 
-async def test_either_end_may_close_a_tunnel(tmp_path):
-    async with scripted(tmp_path) as rig:
+async def test_either_end_may_close_a_tunnel(tmp_path, relay):
+    async with scripted(tmp_path, relay=relay) as rig:
         client, backend = await tunnel(rig)
         await client.say(b"bye")
         await client.close()
@@ -200,8 +211,8 @@ async def test_either_end_may_close_a_tunnel(tmp_path):
         await rig.settled()
 
 
-async def test_a_reset_goes_through_a_tunnel_in_either_direction(tmp_path):
-    async with scripted(tmp_path) as rig:
+async def test_a_reset_goes_through_a_tunnel_in_either_direction(tmp_path, relay):
+    async with scripted(tmp_path, relay=relay) as rig:
         client, backend = await tunnel(rig)
         client.reset()
         assert await backend.broken() == b""
@@ -210,8 +221,8 @@ async def test_a_reset_goes_through_a_tunnel_in_either_direction(tmp_path):
         assert await client.broken() == b""
 
 
-async def test_a_client_that_leaves_before_the_switch_leaves_nothing_behind(tmp_path):
-    async with scripted(tmp_path) as rig:
+async def test_a_client_that_leaves_before_the_switch_leaves_nothing_behind(tmp_path, relay):
+    async with scripted(tmp_path, relay=relay) as rig:
         client = await rig.exchange(OPENING)
         backend = await rig.accept()
         await backend.head()
@@ -221,8 +232,8 @@ async def test_a_client_that_leaves_before_the_switch_leaves_nothing_behind(tmp_
         await rig.settled()
 
 
-async def test_a_half_closed_client_of_a_tunnel_still_hears_the_backend(tmp_path):
-    async with scripted(tmp_path) as rig:
+async def test_a_half_closed_client_of_a_tunnel_still_hears_the_backend(tmp_path, relay):
+    async with scripted(tmp_path, relay=relay) as rig:
         client = await rig.exchange(OPENING + b"all I say")
         await client.fin()
         backend = await rig.accept()
@@ -235,8 +246,8 @@ async def test_a_half_closed_client_of_a_tunnel_still_hears_the_backend(tmp_path
         assert await client.rest() == b"the rest"
 
 
-async def test_a_tcp_listener_passes_bytes_of_any_kind(tmp_path):
-    async with scripted(tmp_path, protocol="tcp") as rig:
+async def test_a_tcp_listener_passes_bytes_of_any_kind(tmp_path, relay):
+    async with scripted(tmp_path, protocol="tcp", relay=relay) as rig:
         client = await rig.exchange(b"\x00\xffnot HTTP\n")
         backend = await rig.accept()
         await backend.hear(b"\x00\xffnot HTTP\n")
@@ -249,8 +260,8 @@ async def test_a_tcp_listener_passes_bytes_of_any_kind(tmp_path):
         assert await client.rest() == b"bye"
 
 
-async def test_a_backend_may_speak_first_on_a_tcp_listener(tmp_path):
-    async with scripted(tmp_path, protocol="tcp") as rig:
+async def test_a_backend_may_speak_first_on_a_tcp_listener(tmp_path, relay):
+    async with scripted(tmp_path, protocol="tcp", relay=relay) as rig:
         await rig.origins["s1"].skip_probes()
         client = await rig.client()
         backend = await rig.accept(talks=False)
@@ -258,8 +269,10 @@ async def test_a_backend_may_speak_first_on_a_tcp_listener(tmp_path):
         await client.hear(b"220 welcome\r\n")
 
 
-async def test_a_tcp_client_is_pinned_by_its_address(tmp_path):
-    async with scripted(tmp_path, "s1", "s2", protocol="tcp", sticky=BY_ADDRESS) as rig:
+async def test_a_tcp_client_is_pinned_by_its_address(tmp_path, relay):
+    async with scripted(
+        tmp_path, "s1", "s2", protocol="tcp", sticky=BY_ADDRESS, relay=relay
+    ) as rig:
         for _ in range(4):
             client = await rig.exchange(b"hello")
             await (await rig.accept("s1")).hear(b"hello")
@@ -271,16 +284,16 @@ async def test_a_tcp_client_is_pinned_by_its_address(tmp_path):
         assert [claim.moved_from for claim in rig.table.claims] == ["", "s1"]
 
 
-async def test_a_tcp_client_without_a_backend_is_reset(tmp_path):
-    async with scripted(tmp_path, protocol="tcp") as rig:
+async def test_a_tcp_client_without_a_backend_is_reset(tmp_path, relay):
+    async with scripted(tmp_path, protocol="tcp", relay=relay) as rig:
         rig.origins["s1"].close()
         client = await rig.client()
         assert await client.broken() == b""
         await rig.settled()
 
 
-async def test_a_tcp_client_that_leaves_while_it_is_decided_leaves_nothing_behind(tmp_path):
-    async with scripted(tmp_path, protocol="tcp", sticky=BY_ADDRESS) as rig:
+async def test_a_tcp_client_that_leaves_while_it_is_decided_leaves_nothing_behind(tmp_path, relay):
+    async with scripted(tmp_path, protocol="tcp", sticky=BY_ADDRESS, relay=relay) as rig:
         rig.table.answers = trio.Event()
         client = await rig.client()
         await eventually(lambda: bool(rig.table.claims))
@@ -288,8 +301,8 @@ async def test_a_tcp_client_that_leaves_while_it_is_decided_leaves_nothing_behin
         await rig.settled()
 
 
-async def test_a_tcp_client_that_half_closes_while_it_is_decided_is_served(tmp_path):
-    async with scripted(tmp_path, protocol="tcp", sticky=BY_ADDRESS) as rig:
+async def test_a_tcp_client_that_half_closes_while_it_is_decided_is_served(tmp_path, relay):
+    async with scripted(tmp_path, protocol="tcp", sticky=BY_ADDRESS, relay=relay) as rig:
         rig.table.answers = trio.Event()
         client = await rig.exchange(b"all I say")
         client.stream.socket.shutdown(socket.SHUT_WR)

@@ -1,0 +1,181 @@
+"""The kernel relay: both sockets of a tunnel in a BPF sockmap, and no process is woken at all.
+
+Owns the program (`net.bpf.relay_program`), the pairs of places in it, and the one task that asks
+whether what was redirected has been delivered. What happens at a place is for `relayed_end`.
+"""
+
+import socket
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import structlog
+import trio
+
+from meshlb.errors import RelayError
+from meshlb.net.bpf.calls import BpfError
+from meshlb.net.bpf.relay_program import RelayProgram
+from meshlb.net.last_resort import end_failed
+from meshlb.net.reactor import Reactor
+from meshlb.proxy.kernel_probe import probe
+from meshlb.proxy.relayed_end import RelayedEnd
+from meshlb.proxy.stream import Stream
+
+PAIRS_MAX: Final = 65_536
+"""Tunnels that one process can have in the kernel; further ones stay in user space."""
+
+DELIVERY_PAUSE_S: Final = 0.0005
+DELIVERY_PAUSE_S_MAX: Final = 0.05
+"""How long to wait before asking again whether redirected bytes have reached the peer's TCP."""
+
+log = structlog.get_logger()
+
+
+class KernelRelay:
+    """Of one process."""
+
+    def __init__(self, reactor: Reactor, *, pairs_max: int) -> None:
+        """Load the program; `run` serves it, `close` releases it once its tunnels have ended.
+
+        Raises:
+            BpfError: the kernel has not what it takes, or does not allow it.
+        """
+        self.program = RelayProgram(pairs_max)
+        self._reactor = reactor
+        self._pairs_max = pairs_max
+        self._ends: list[RelayedEnd | None] = []
+        self._free_pairs: list[int] = []
+        self._undelivered: set[RelayedEnd] = set()
+        self._has_undelivered = trio.Event()
+        reactor.register(self.program.ring_fd, self._on_notices)
+
+    def __len__(self) -> int:
+        """Tunnels that sit in the kernel now."""
+        return len(self._ends) // 2 - len(self._free_pairs)
+
+    def pair(self, downstream: Stream, upstream: Stream) -> "tuple[RelayedEnd, RelayedEnd] | None":
+        """Ends for a tunnel of two streams, which are spent; None unless both are plain sockets."""
+        if not (is_plain(downstream) and is_plain(upstream)):
+            return None
+        ends = RelayedEnd.of(self._reactor, downstream), RelayedEnd.of(self._reactor, upstream)
+        for end in ends:
+            end.join(self)
+        return ends
+
+    def seat(self, one: "RelayedEnd", other: "RelayedEnd") -> bool:
+        """Let the program know both sockets, of which everything has been read.
+
+        False where they have to stay in user space: one has just ended, or there is no room.
+        """
+        pair = self._take_pair()
+        if pair is None:
+            return False
+        try:
+            self.program.seat(2 * pair, one.sock)
+        except BpfError:
+            self._free_pairs.append(pair)
+            return False
+        one.sit(2 * pair)
+        self._ends[2 * pair] = one
+        try:
+            self.program.seat(2 * pair + 1, other.sock)
+        except BpfError:
+            # It ends just now. The first one cannot go back without losing what it has received
+            # since, so it stays: without a limit, the program passes everything to user space.
+            return False
+        other.sit(2 * pair + 1)
+        self._ends[2 * pair + 1] = other
+        return True
+
+    def _take_pair(self) -> int | None:
+        if self._free_pairs:
+            return self._free_pairs.pop()
+        if len(self._ends) == 2 * self._pairs_max:
+            return None
+        self._ends += (None, None)
+        return len(self._ends) // 2 - 1
+
+    def leave(self, end: "RelayedEnd") -> None:
+        """The socket of `end` is about to be closed."""
+        self._undelivered.discard(end)
+        self._ends[end.place] = None
+        self.program.unseat(end.sock)
+        if self._ends[end.place ^ 1] is None:
+            self._free_pairs.append(end.place // 2)
+
+    def await_delivery(self, end: "RelayedEnd") -> None:
+        """Call `end.on_delivered` once all that it redirected has reached its peer's TCP."""
+        self._undelivered.add(end)
+        self._has_undelivered.set()
+
+    def _on_notices(self, event: int) -> None:
+        for place in self.program.notices():
+            end = self._ends[place]
+            if end is not None:
+                try:
+                    end.on_notice()
+                except Exception:
+                    end_failed(end)
+
+    async def run(self) -> None:
+        """Ask for deliveries until cancelled."""
+        while True:
+            if not self._undelivered:
+                self._has_undelivered = trio.Event()
+                await self._has_undelivered.wait()
+            pause_s = DELIVERY_PAUSE_S
+            while self._undelivered:
+                await trio.sleep(pause_s)
+                pause_s = min(pause_s * 2, DELIVERY_PAUSE_S_MAX)
+                self._reactor.catch_up()
+                for end in list(self._undelivered):
+                    if end in self._undelivered and end.is_delivered():
+                        self._undelivered.discard(end)
+                        pause_s = DELIVERY_PAUSE_S
+                        try:
+                            end.on_delivered()
+                        except Exception:
+                            end_failed(end)
+
+    def close(self) -> None:
+        """Release the program; tunnels must have ended, for they would lose bytes."""
+        self._reactor.unregister(self.program.ring_fd)
+        self.program.close()
+
+
+@dataclass(frozen=True, slots=True)
+class RelayChoice:
+    """Whether tunnels are relayed in the kernel, and if not, why."""
+
+    active: bool
+    reason: str = ""
+
+
+def open_relay(
+    mode: Literal["auto", "off", "required"], reactor: Reactor, *, pairs_max: int
+) -> tuple[KernelRelay | None, RelayChoice]:
+    """Try the relay out as far as the operator wants it, and make one.
+
+    Args:
+        mode: as configured.
+        reactor: of the process.
+        pairs_max: tunnels to have room for; 0: this process has none, and needs only the answer.
+
+    Raises:
+        RelayError: it is required, and cannot be had.
+    """
+    if mode == "off":
+        return None, RelayChoice(False, "switched off in the configuration")
+    try:
+        probe()
+        relay = KernelRelay(reactor, pairs_max=pairs_max) if pairs_max else None
+    except BpfError as error:
+        if mode == "required":
+            raise RelayError(f'node.kernel_relay is "required", but {error}') from error
+        log.info("tunnels stay in user space", reason=str(error))
+        return None, RelayChoice(False, str(error))
+    return relay, RelayChoice(True)
+
+
+def is_plain(stream: Stream) -> bool:
+    """Whether the channel of a stream is a socket that does nothing with its bytes."""
+    return type(stream._sock) is socket.socket

@@ -1,0 +1,117 @@
+"""What a node does about the kernel relay at its start, and which streams go there."""
+
+import socket
+
+import pytest
+import trio
+
+from meshlb.errors import RelayError
+from meshlb.net.bpf.calls import BpfError
+from meshlb.net.reactor import Reactor
+from meshlb.proxy.kernel_probe import probe
+from meshlb.proxy.kernel_relay import KernelRelay, open_relay
+from tests.fakes.privileges import as_nobody, need_kernel_relay
+from tests.runtime.proxy.rig import eventually, scripted
+from tests.runtime.proxy.test_tunnel import Silent, tcp_pair
+from tests.runtime.proxy.test_upgrade import tunnel
+
+
+def test_a_process_without_capabilities_finds_out_why_it_cannot():
+    with pytest.raises(BpfError, match="CAP_BPF"):
+        as_nobody(probe)
+
+
+async def test_a_relay_that_is_required_and_cannot_be_had_is_an_error_that_says_why():
+    reactor = Reactor()
+    with pytest.raises(RelayError, match=r'kernel_relay is "required", but .*CAP_BPF'):
+        as_nobody(lambda: open_relay("required", reactor, pairs_max=1))
+    reactor.close()
+
+
+async def test_a_relay_that_cannot_be_had_is_done_without_and_the_reason_kept():
+    reactor = Reactor()
+    relay, choice = as_nobody(lambda: open_relay("auto", reactor, pairs_max=1))
+    assert relay is None
+    assert not choice.active
+    assert "CAP_BPF" in choice.reason
+    reactor.close()
+
+
+async def test_a_relay_that_is_switched_off_is_not_even_tried():
+    reactor = Reactor()
+    relay, choice = open_relay("off", reactor, pairs_max=1)
+    assert relay is None
+    assert choice.reason == "switched off in the configuration"
+    reactor.close()
+
+
+async def test_a_process_without_clients_tries_the_relay_and_makes_none():
+    need_kernel_relay()
+    reactor = Reactor()
+    relay, choice = open_relay("required", reactor, pairs_max=0)
+    assert relay is None
+    assert choice.active
+    reactor.close()
+
+
+async def test_tunnels_beyond_the_limit_stay_in_user_space_and_places_are_used_again(tmp_path):
+    need_kernel_relay()
+    async with scripted(tmp_path, relay="required", listener="max_connections = 2") as rig:
+        relay = rig.plane.tunnels.relay
+        assert relay is not None
+        relay._pairs_max = 1
+        first, _ = await tunnel(rig)
+        assert len(relay) == 1
+        second, backend = await tunnel(rig)
+        assert (len(relay), len(rig.plane.tunnels)) == (1, 2)
+        await second.say(b"by user space")
+        await backend.hear(b"by user space")
+        first.reset()
+        await eventually(lambda: len(relay) == 0)
+        _, backend = await tunnel(rig)
+        assert len(relay) == 1
+        await backend.say(b"by the kernel")
+
+
+async def test_what_is_no_plain_socket_stays_in_user_space():
+    need_kernel_relay()
+
+    class Sealed(socket.socket):
+        """A channel that does something with the bytes."""
+
+    reactor = Reactor()
+    relay = KernelRelay(reactor, pairs_max=4)
+    pairs = [tcp_pair() for _ in range(2)]
+    plain = Silent(reactor, pairs[0][1])
+    inner = pairs[1][1]
+    sealed = Silent(reactor, Sealed(inner.family, inner.type, inner.proto, inner.detach()))
+    assert relay.pair(plain, sealed) is None
+    assert relay.pair(sealed, plain) is None
+    assert len(relay) == 0
+    relay.close()
+    reactor.close()
+    for stream in (plain, sealed):
+        stream._sock.close()
+    for outer, _ in pairs:
+        outer.close()
+
+
+async def test_a_tunnel_in_the_kernel_wakes_nobody_for_its_messages(tmp_path):
+    need_kernel_relay()
+    async with scripted(tmp_path, relay="required") as rig:
+        client, backend = await tunnel(rig)
+        down, up = next(iter(rig.plane.tunnels)).downstream, next(iter(rig.plane.tunnels)).upstream
+        woken = []
+        for end in (down, up):
+            handler = rig.plane._reactor._handlers[end.fd]
+            rig.plane._reactor.hand_over(
+                end.fd, lambda event, handler=handler: (woken.append(event), handler(event))
+            )
+        for number in range(50):
+            message = b"message %d" % number
+            await client.say(message)
+            await backend.hear(message)
+            await backend.say(message)
+            await client.hear(message)
+        assert woken == []
+        await trio.lowlevel.checkpoint()
