@@ -62,6 +62,7 @@ UNMIRRORED = {
             "client",
             "deciding",
             "dispatcher",
+            "door",
             "downstream",
             "frontend",
             "passage",

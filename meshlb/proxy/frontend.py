@@ -1,8 +1,6 @@
-"""A listener at run time: accepts clients, and is what they all share.
+"""A listener at run time: welcomes clients, and is what they all share.
 
-It accepts in the reactor, a bounded number at a time. At its limit, or out of descriptors, it
-stops accepting for a moment and leaves the newcomers in the kernel's queue: a client that waits
-is better off than one that is refused, and better than a node that falls over.
+How they are let in is for `door`.
 """
 
 import socket
@@ -17,20 +15,14 @@ from meshlb.core.http.request import RequestParser
 from meshlb.core.proxy_protocol import Ends
 from meshlb.core.route import Decision
 from meshlb.core.tls.names import ServerNames
-from meshlb.errors import DownstreamError, ListenError
+from meshlb.errors import DownstreamError
 from meshlb.net.last_resort import end_failed
-from meshlb.net.reactor import READ, Reactor
-from meshlb.net.sockets import (
-    BACKLOG_CONNECTIONS,
-    OUT_OF_RESOURCES,
-    address_of,
-    describe,
-    no_delay,
-)
+from meshlb.net.reactor import Reactor
 from meshlb.net.tls_server import ServerTls
 from meshlb.proxy.arrival import Arrival
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ListenerCounters, ProxyCounters
+from meshlb.proxy.door import ACCEPTS_PER_EVENT_MAX, Door
 from meshlb.proxy.downstream import Downstream
 from meshlb.proxy.greeting import Greeting, Handshakes
 from meshlb.proxy.overhearing import Overhearing
@@ -39,19 +31,16 @@ from meshlb.proxy.pool import Pool
 from meshlb.proxy.stream import Channel, Stream
 from meshlb.proxy.tunnels import RENEWALS_PER_TTL, Tunnels
 
-ACCEPTS_PER_EVENT_MAX = 64
-ACCEPT_PAUSE_S = 0.1
 RECHECK_S_MAX = 5.0
 """Connections are asked for their time-outs at least so often."""
 
 log = structlog.get_logger()
 
 
-class Frontend:
+class Frontend(Door):
     """The run-time side of one `[[listener]]`.
 
     Attributes:
-        address: where clients connect; the port is a number, also where 0 was asked for.
         draining: no new clients, and no further request from the old ones.
         secure: clients come by TLS.
         recheck_s: how often a connection is asked for its time-outs; the shortest of them.
@@ -87,25 +76,19 @@ class Frontend:
             counters: of the process.
             accepts_max: clients let in per event; 0: other processes accept at this socket.
         """
-        self.name = settings.name
-        self.reactor = reactor
+        tally = counters.listeners.setdefault(settings.name, ListenerCounters())
+        super().__init__(settings.name, sock, reactor, tally, accepts_max=accepts_max)
         self.tunnels = tunnels
         self.nursery = nursery
         self.table_ahead_s = table_ahead_s
         self.counters = counters
-        self.tally = counters.listeners.setdefault(settings.name, ListenerCounters())
         self.handshakes = Handshakes()
         self.draining = False
-        self._accepts_max = accepts_max
         self._clients: set[Stream] = set()
         self._tunnels_open = 0
         self._when_tunnel_ends = self._tunnel_ended  # One object for all tunnels.
-        self._sock: socket.socket | None = sock
-        self._accepting = False
-        self._paused = False
         self._emptied = trio.Event()
         self._emptied.set()
-        self.address = address_of(sock)
         self.use(settings, pool, tls=tls, routes=routes)
 
     def use(
@@ -145,79 +128,8 @@ class Frontend:
         """What it serves by."""
         return self._settings
 
-    @property
-    def sock(self) -> socket.socket | None:
-        """The listening socket, still the frontend's; None once it has stopped accepting."""
-        return self._sock
-
-    def listen(self) -> None:
-        """Accept from now on; not if the node has begun to leave meanwhile.
-
-        Raises:
-            ListenError: somebody else listens on the address after all.
-        """
-        if self._sock is None or self._accepting:
-            return
-        try:
-            self._sock.listen(BACKLOG_CONNECTIONS)
-        except OSError as error:
-            raise ListenError(f"cannot listen on {self.address}: {describe(error)}") from error
-        if not self._accepts_max:
-            return
-        self._accepting = True
-        self.reactor.register(self._sock.fileno(), self._on_newcomers)
-
-    def take(self, sock: socket.socket) -> None:
-        """Own `sock`, and accept there after `listen`; it may be the one it has already."""
-        self._sock = sock
-        self.address = address_of(sock)
-
-    def give_up(self, *, close: bool) -> None:
-        """Accept no longer on the present socket; clients that are connected stay.
-
-        Args:
-            close: nobody else goes on with it: those who wait at it are let in first.
-        """
-        if close:
-            self._accept_waiting()
-            self.stop_accepting()
-        elif self._sock is not None:
-            self._accepting = False
-            self.reactor.unregister(self._sock.fileno())
-            self._sock = None
-
-    def _accept_waiting(self) -> None:
-        """Let in all who have connected already."""
-        left = BACKLOG_CONNECTIONS
-        while self._accepting and left > 0 and self._accept():
-            left -= self._accepts_max
-
-    def _on_newcomers(self, event: int) -> None:
-        self._accept()
-
-    def _accept(self) -> bool:
-        """Let newcomers in; True where there may be more of them."""
-        for _ in range(self._accepts_max):
-            if self._sock is None:
-                return False
-            if self._is_full():
-                self._pause("the limit of connections is reached")
-                return False
-            try:
-                sock, peer = self._sock.accept()
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                if error.errno in OUT_OF_RESOURCES:
-                    self._pause("the node is out of descriptors or memory")
-                    return False
-                continue
-            sock.setblocking(False)
-            no_delay(sock)
-            self._welcome(sock, peer[0])
-        return True
-
-    def _welcome(self, sock: socket.socket, peer: str) -> None:
+    def welcome(self, sock: socket.socket, peer: str) -> None:
+        """Somebody has connected."""
         self.tally.accepted += 1
         if self._settings.proxy_protocol:
             self._begin(sock, lambda: Arrival(self, sock, peer))
@@ -283,31 +195,9 @@ class Frontend:
         if self.draining:
             stream.drain()
 
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Whether there are as many clients as there may be."""
         return len(self._clients) + self._tunnels_open >= self._settings.max_connections
-
-    def _pause(self, reason: str) -> None:
-        """Stop accepting for a moment."""
-        if not self._paused and self._sock is not None:
-            self._paused = True
-            self.tally.pauses += 1
-            log.warning("listener pauses", listener=self.name, reason=reason)
-            self.reactor.watch(self._sock.fileno(), 0)
-            self.reactor.schedule(self, self.reactor.now + ACCEPT_PAUSE_S)
-
-    def check_deadline(self, now: float) -> float | None:
-        """The end of a pause."""
-        if self._sock is not None:
-            if self._is_full():
-                return now + ACCEPT_PAUSE_S
-            if self._accepting:
-                self.reactor.watch(self._sock.fileno(), READ)
-        self._paused = False
-        return None
-
-    def abort(self) -> None:
-        """The reactor's last resort: the listening socket failed."""
-        self.stop_accepting()
 
     def count_answer(self, status: int) -> None:
         """An answer with `status` goes to a client."""
@@ -342,14 +232,6 @@ class Frontend:
         if not self._clients:
             self._emptied.set()
 
-    def stop_accepting(self) -> None:
-        """Close the listening socket; clients that are connected stay."""
-        if self._sock is not None:
-            self._accepting = False
-            self.reactor.unregister(self._sock.fileno())
-            self._sock.close()
-            self._sock = None
-
     def drain(self) -> None:
         """Stop accepting, and let each client go after the response in progress.
 
@@ -357,7 +239,7 @@ class Frontend:
         """
         self.reactor.catch_up()
         self.draining = True
-        self._accept_waiting()
+        self.accept_waiting()
         self.stop_accepting()
         for client in list(self._clients):
             try:

@@ -11,7 +11,7 @@ from typing import Final
 from meshlb.config.schema import BackendSettings
 from meshlb.model import PoolName
 from meshlb.proxy.backend import Backend
-from meshlb.proxy.frontend import ACCEPTS_PER_EVENT_MAX
+from meshlb.proxy.door import ACCEPTS_PER_EVENT_MAX
 from meshlb.proxy.pool import MakeBackend, Pool
 from meshlb.proxy.probing import Probing
 
