@@ -56,7 +56,7 @@ UNMIRRORED = {
     **{
         f"meshlb/proxy/{name}.py": "tests/runtime/proxy: seen from both ends of real sockets"
         for name in (
-            "announced_probe",
+            "probe_transport",
             "arrival",
             "change",
             "client",

@@ -146,6 +146,9 @@ def _bare_context(pair: CertificateSettings) -> TicketContext:
     # All of them are good, and a client knows which its processor is quick at.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.options |= ssl.OP_NO_RENEGOTIATION
+    # Clients go without a goodbye, and requests say themselves where they end. OpenSSL would
+    # write nothing more on such a connection, though the client may still wait for its response.
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     context.load_cert_chain(pair.cert, pair.key, password=_no_passphrase)
     return context
 

@@ -21,13 +21,17 @@ from meshlb.errors import NoQuorumError, UpstreamError
 from meshlb.model import BackendName, PoolName
 from meshlb.net.last_resort import Abortable, end_failed
 from meshlb.net.reactor import Reactor
-from meshlb.net.sockets import connect_tcp, ends_of
+from meshlb.net.sockets import ends_of
+from meshlb.net.tls_client import ClientTls, connect
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.upstream import Upstream
 
 ATTEMPTS_MAX = 4
 """Backends tried for one request; it bounds what a request can cost when all of them fail."""
+
+RESPONSE_HEAD_BYTES_MAX = 128 << 10
+"""A backend's response head; a larger one is answered with 502."""
 
 log = structlog.get_logger()
 
@@ -55,9 +59,9 @@ class Dispatcher:
         router: Router[Backend],
         table: StickTable,
         table_now: Callable[[], float],
-        parser: ResponseParser,
         counters: ProxyCounters,
         settings: PoolSettings,
+        tls: ClientTls | None,
         doubt: Callable[[Backend], None],
     ) -> None:
         """Wire a dispatcher; it owns nothing. `doubt` is told of each failed connect."""
@@ -67,9 +71,10 @@ class Dispatcher:
         self._router = router
         self._table = table
         self._table_now = table_now
-        self._parser = parser
+        self._parser = ResponseParser(head_bytes_max=RESPONSE_HEAD_BYTES_MAX)
         self._counters = counters
         self._connect_timeout_s = settings.connect_timeout_s
+        self._tls = tls
         self._doubt = doubt
 
     def announcement(self, fd: int, ends: Ends | None) -> bytes:
@@ -186,8 +191,8 @@ class Dispatcher:
     async def _connect(self, backend: Backend, announcement: bytes) -> Upstream:
         self._counters.connects += 1
         try:
-            sock = await connect_tcp(
-                backend.address, timeout_s=self._connect_timeout_s, first=announcement
+            sock = await connect(
+                backend.address, self._tls, timeout_s=self._connect_timeout_s, first=announcement
             )
         except UpstreamError as error:
             self._counters.connect_failures += error.status != 503

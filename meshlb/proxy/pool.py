@@ -5,20 +5,16 @@ from collections.abc import Callable, Collection, Iterable
 
 from meshlb.config.schema import BackendSettings, PoolSettings
 from meshlb.core.balance.policy import Policy, policy_named
-from meshlb.core.http.response import ResponseParser
 from meshlb.core.route import Router
 from meshlb.core.sticky.cookie import CookieSealer
 from meshlb.core.sticky.extract import KeyRule
 from meshlb.core.sticky.table import StickTable
 from meshlb.model import BackendName, KeySource, PoolName
 from meshlb.net.reactor import Reactor
+from meshlb.net.tls_client import ClientTls
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.dispatcher import Dispatcher
-
-RESPONSE_HEAD_BYTES_MAX = 128 << 10
-"""A backend's response head; a larger one is answered with 502."""
-
 
 MakeBackend = Callable[[PoolName, BackendSettings], Backend]
 
@@ -28,6 +24,7 @@ class Pool:
 
     Attributes:
         backends: by name, in the order of the configuration.
+        tls: how to speak with the backends; None: in plain text.
         cookie_name: of the load-balancer cookie; None where no rule sets one.
     """
 
@@ -60,9 +57,13 @@ class Pool:
             doubt: called with a backend to which a connect failed.
             make_backend: makes those of its backends that are new.
             before: the pool of this name until now; both share the backends that stay.
+
+        Raises:
+            ConfigError: a certificate of `settings.tls` cannot be used.
         """
         self.name = name
         self.settings = settings
+        self.tls = ClientTls(settings.tls, pool=name) if settings.tls is not None else None
         self.backends = _backends(name, settings, make_backend, before)
         self.rules = _rules(settings)
         self.cookie_name = next((r.name for r in self.rules if r.by is KeySource.COOKIE), None)
@@ -84,9 +85,9 @@ class Pool:
             router=self.router,
             table=table,
             table_now=table_now,
-            parser=ResponseParser(head_bytes_max=RESPONSE_HEAD_BYTES_MAX),
             counters=counters,
             settings=settings,
+            tls=self.tls,
             doubt=doubt,
         )
 
@@ -129,7 +130,9 @@ def _rules(settings: PoolSettings) -> list[KeyRule]:
 def _backends(
     pool: PoolName, settings: PoolSettings, make: MakeBackend, before: Pool | None
 ) -> dict[BackendName, Backend]:
-    kept = {} if before is None else before.staying(settings.backends)
+    # Connections that were opened otherwise must not be used again.
+    stays = before is not None and before.settings.tls == settings.tls
+    kept = before.staying(settings.backends) if before is not None and stays else {}
     return {b.name: kept.get(b.name) or make(pool, b) for b in settings.backends}
 
 

@@ -18,10 +18,11 @@ from meshlb.core.balance.health import Health
 from meshlb.core.proxy_protocol import write_own_header
 from meshlb.errors import UpstreamError
 from meshlb.model import PoolName
-from meshlb.net.sockets import OUT_OF_RESOURCES, connect_tcp
-from meshlb.proxy.announced_probe import AnnouncedTransport
+from meshlb.net.sockets import OUT_OF_RESOURCES
+from meshlb.net.tls_client import ClientTls, connect
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.pool import Pool
+from meshlb.proxy.probe_transport import ProbeTransport
 
 JITTER_FRACTION = 0.1
 """Probes of many nodes must not fall into step."""
@@ -40,6 +41,8 @@ class _Watch:
     settings: HealthSettings
     first: bytes
     """What a connection begins with."""
+    tls: ClientTls | None
+    """How it goes on."""
     health: Health
     doubted: trio.Event = field(default_factory=trio.Event)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -58,7 +61,7 @@ class Prober:
                 self._unprobed.add(backend)
                 health = Health(rise=pool.settings.health.rise, fall=pool.settings.health.fall)
                 self._watches[backend] = _Watch(
-                    pool.name, pool.settings.health, _first_bytes(pool), health
+                    pool.name, pool.settings.health, _first_bytes(pool), pool.tls, health
                 )
         self._probed()
 
@@ -90,12 +93,13 @@ class Prober:
             settings, first = pool.settings.health, _first_bytes(pool)
             known = self._watches.get(backend)
             if known is not None and (known.settings, known.first) == (settings, first):
+                known.tls = pool.tls
                 continue
             if known is not None:
                 known.scope.cancel()
             up = None if backend in self._unprobed else backend.healthy
             health = Health(rise=settings.rise, fall=settings.fall, up=up)
-            watch = self._watches[backend] = _Watch(pool.name, settings, first, health)
+            watch = self._watches[backend] = _Watch(pool.name, settings, first, pool.tls, health)
             if self._nursery is not None:
                 self._nursery.start_soon(self._watch, backend, watch)
         self._probed()
@@ -112,7 +116,9 @@ class Prober:
         with watch.scope:
             while True:
                 watch.doubted = trio.Event()
-                reason = await probe(backend, watch.settings, self._transport, first=watch.first)
+                reason = await probe(
+                    backend, watch.settings, self._transport, first=watch.first, tls=watch.tls
+                )
                 if reason is None:
                     await trio.sleep(watch.settings.interval_s)
                     continue
@@ -151,7 +157,9 @@ def _first_bytes(pool: Pool) -> bytes:
 
 
 async def _look(backend: Backend, pool: Pool, transport: httpx.AsyncHTTPTransport) -> None:
-    reason = await probe(backend, pool.settings.health, transport, first=_first_bytes(pool))
+    reason = await probe(
+        backend, pool.settings.health, transport, first=_first_bytes(pool), tls=pool.tls
+    )
     backend.reason = "not probed yet" if reason is None else reason
     backend.set_healthy(not backend.reason)
 
@@ -171,6 +179,7 @@ async def probe(
     transport: httpx.AsyncHTTPTransport,
     *,
     first: bytes = b"",
+    tls: ClientTls | None = None,
 ) -> str | None:
     """Probe once. A transport has no memory: cookies are forgotten, redirects are not followed.
 
@@ -179,32 +188,33 @@ async def probe(
         settings: how.
         transport: for connections that begin with the request.
         first: what they begin with instead.
+        tls: how they go on; None: in plain text.
 
     Returns:
         Why the backend is not well; empty if it is; None where this node has run out of
         descriptors and cannot tell.
     """
     if settings.path is None:
+        timeout_s = settings.timeout_s
         try:
-            sock = await connect_tcp(backend.address, timeout_s=settings.timeout_s, first=first)
+            sock = await connect(backend.address, tls, timeout_s=timeout_s, first=first)
         except UpstreamError as error:
             return None if error.status == 503 else str(error)
         sock.close()
         return ""
-    if not first:
-        return await _get(backend, settings, transport)
-    async with AnnouncedTransport(first) as announced:
-        return await _get(backend, settings, announced)
+    headers = {"User-Agent": "meshlb", "Connection": "close"}
+    url = f"{'http' if tls is None else 'https'}://{backend.address}{settings.path}"
+    extensions = {} if tls is None else {"sni_hostname": tls.name_of(backend.address)}
+    request = httpx.Request("GET", url, headers=headers, extensions=extensions)
+    if tls is None and not first:
+        return await _ask(request, settings, transport)
+    async with ProbeTransport(first, None if tls is None else tls.probe_context) as own:
+        return await _ask(request, settings, own)
 
 
-async def _get(
-    backend: Backend, settings: HealthSettings, transport: httpx.AsyncHTTPTransport
+async def _ask(
+    request: httpx.Request, settings: HealthSettings, transport: httpx.AsyncHTTPTransport
 ) -> str | None:
-    request = httpx.Request(
-        "GET",
-        f"http://{backend.address}{settings.path}",
-        headers={"User-Agent": "meshlb", "Connection": "close"},
-    )
     try:
         with trio.fail_after(settings.timeout_s):
             response = await transport.handle_async_request(request)

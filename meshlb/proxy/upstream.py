@@ -17,6 +17,7 @@ from meshlb.core.http.head import find_head_end
 from meshlb.core.http.response import SWITCHING_PROTOCOLS, ResponseHead, ResponseParser
 from meshlb.errors import UpstreamError
 from meshlb.net.reactor import BROKEN, READ, WRITE, Reactor
+from meshlb.net.tls_channel import TlsChannel
 from meshlb.proxy.backend import IDLE_CONNECTIONS_MAX, Backend
 from meshlb.proxy.stream import READ_BYTES, Channel, Stream
 
@@ -96,7 +97,11 @@ class Upstream(Stream):
         self.send(head)
 
     def is_quiet(self) -> bool:
-        """Whether an idle connection is still open as far as the kernel knows."""
+        """Whether an idle connection is still open as far as the kernel knows.
+
+        What TLS itself has sent meanwhile, such as tickets, does not count. Where the answer is
+        no, the connection is of no more use.
+        """
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -174,7 +179,7 @@ class Upstream(Stream):
 
     def _end(self, client: "Downstream") -> None:
         """The backend has closed its side."""
-        if self.answering and self._kind is CLOSE:
+        if self.answering and self._kind is CLOSE and not _was_cut(self._sock):
             client.response_ended(self, reusable=False)
         else:
             raise UpstreamError(502, "the backend closed before the end of its response")
@@ -282,3 +287,8 @@ class Upstream(Stream):
             client.keep(self)
         else:
             self.close()
+
+
+def _was_cut(channel: Channel) -> bool:
+    """Whether the end could be somebody else's word than the backend's."""
+    return isinstance(channel, TlsChannel) and channel.was_cut

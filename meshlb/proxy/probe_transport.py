@@ -1,8 +1,10 @@
-"""The transport of probes to backends that expect a PROXY header in front of every connection.
+"""The transport of probes to backends that expect a PROXY header first, or TLS, or both.
 
-Owns that one difference to httpx's own transport: each connection begins with some bytes.
+Owns two differences to httpx's own transport: each connection may begin with some bytes, and what
+is believed of a backend is the word of its pool.
 """
 
+import ssl
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,14 +12,14 @@ import httpcore
 import httpx
 
 
-class AnnouncedTransport(httpx.AsyncHTTPTransport):
+class ProbeTransport(httpx.AsyncHTTPTransport):
     """Like its base; every connection begins with `first`, and serves one request."""
 
-    def __init__(self, first: bytes) -> None:
+    def __init__(self, first: bytes, context: ssl.SSLContext | None) -> None:
         super().__init__(trust_env=False, verify=False)
         # httpx has no public way to hand a network backend to the pool that it is made of.
         self._pool = httpcore.AsyncConnectionPool(
-            max_keepalive_connections=0, network_backend=_Announcing(first)
+            ssl_context=context, max_keepalive_connections=0, network_backend=_Announcing(first)
         )
 
 
@@ -38,7 +40,8 @@ class _Announcing(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """A connection on which `first` has been sent."""
         stream = await self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
-        await stream.write(self._first, timeout)
+        if self._first:
+            await stream.write(self._first, timeout)
         return stream
 
     async def sleep(self, seconds: float) -> None:
