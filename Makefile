@@ -17,6 +17,9 @@ DEMO_ARGS    ?=
 BENCH      ?= http
 BENCH_ARGS ?=
 
+# Tests at a time: those with real processes mostly wait for time-outs, so more than there are cores.
+JOBS ?= $(shell jobs=$$(($$(nproc) * 2)); echo $$((jobs < 16 ? jobs : 16)))
+
 # Extra arguments for pytest, as in `make test PYTEST_ARGS='-x tests/unit'`.
 PYTEST_ARGS ?=
 
@@ -39,7 +42,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@touch $@
 
 test: check ## the fast checks, then every test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(STAMP) ## lint, format, types, import contracts
 	$(BIN)/ruff check --quiet .

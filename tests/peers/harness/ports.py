@@ -1,19 +1,34 @@
-"""Loopback ports for one test run, outside the range that the kernel hands to clients."""
+"""Loopback ports for tests, outside the range that the kernel hands to clients.
+
+Tests run in several processes at a time, and a port is free until the child that is to have it
+has bound it; so each is reserved, under a name that all processes of the machine share and that
+goes with the process.
+"""
 
 import random
 import socket
 
 _FIRST, _LAST = 20_000, 31_000
-_taken: set[int] = set()
+_reserved: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A port that is free for TCP and UDP now, and never returned twice in this process."""
+    """A port that is free for TCP and UDP now, and that no other test process is given."""
     while True:
         port = random.randint(_FIRST, _LAST)
-        if port not in _taken and _is_free(port):
-            _taken.add(port)
+        if _is_free(port) and _reserve(port):
             return port
+
+
+def _reserve(port: int) -> bool:
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0meshlb-test-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    _reserved.append(name)
+    return True
 
 
 def _is_free(port: int) -> bool:

@@ -1,5 +1,6 @@
 """Drives `socketio/clients.mjs`: many socket.io-clients in one Node.js process."""
 
+import fcntl
 import json
 import subprocess
 import threading
@@ -22,12 +23,14 @@ def install() -> None:
     """Install socket.io-client as the lock file has it, once per checkout."""
     require("node", "npm")
     installed = FOLDER / "node_modules" / ".package-lock.json"
-    lock = FOLDER / "package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
-        return
-    npm = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund"], cwd=FOLDER, capture_output=True, text=True
-    )
+    versions = FOLDER / "package-lock.json"
+    with versions.open() as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        if installed.exists() and installed.stat().st_mtime >= versions.stat().st_mtime:
+            return
+        npm = subprocess.run(
+            ["npm", "ci", "--no-audit", "--no-fund"], cwd=FOLDER, capture_output=True, text=True
+        )
     if npm.returncode != 0:
         pytest.skip(f"npm could not install socket.io-client: {npm.stderr[-300:]}")
 
