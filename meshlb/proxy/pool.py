@@ -47,7 +47,7 @@ class Pool:
 
         Args:
             name: its name; part of every session key.
-            settings: from the configuration.
+            settings: from the configuration; `ConfigError` where its certificates cannot be used.
             reactor: moves the bytes.
             table: the stick table.
             table_now: its clock, in seconds.
@@ -57,9 +57,6 @@ class Pool:
             doubt: called with a backend to which a connect failed.
             make_backend: makes those of its backends that are new.
             before: the pool of this name until now; both share the backends that stay.
-
-        Raises:
-            ConfigError: a certificate of `settings.tls` cannot be used.
         """
         self.name = name
         self.settings = settings
