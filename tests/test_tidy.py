@@ -40,6 +40,7 @@ EXPLAINED = re.compile(
 UNMIRRORED = {
     "meshlb/__main__.py": "tests/peers runs nodes through it",
     "meshlb/cluster/channel.py": "tests/runtime/cluster/test_tls.py: between real sockets",
+    "meshlb/cluster/farewell.py": "tests/runtime/cluster/test_mesh.py: members that leave",
     **{
         f"meshlb/config/schema/{name}.py": "tests/unit/config/test_loader.py reads whole files"
         for name in ("cluster", "listener", "node", "pool", "table")

@@ -1,13 +1,14 @@
 """One established stream to a member: sealed, ordered, batched, and never in anybody's way.
 
-Owns the outbox, the reader and the writer of the stream. Whatever is queued at a flush goes out as
-one sealed frame; what the kernel does not take of it waits for the writer. A peer that does not
-read until the outbox is full, stalls in the middle of a frame, or falls silent is cut off; it
-resumes on a new link. Must not know what the messages mean.
+Owns the outbox, the frames, and when a link ends. Whatever is queued at a flush goes out as one
+sealed frame. A peer that does not read until the outbox is full, stalls in the middle of a frame,
+or falls silent is cut off; it resumes on a new link. Must not know what the messages mean, nor how
+bytes are moved: `socket_link` has the reactor do that, `stream_link`, inside TLS, two tasks.
 
 Spec: protocol/spec/sealing.md, "Stream frames".
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Literal
@@ -35,9 +36,6 @@ members these are most of an idle node's packets. That a member is alive is for 
 SILENCE_S: Final = 10.0
 """Without a whole frame for so long, the link is cut; also when single bytes trickle in."""
 
-SILENCE_STEP_S: Final = 1.0
-"""Up to so much later: moving a deadline with each frame would cost more than opening it."""
-
 STALL_S: Final = 10.0
 """A frame that the peer does not take within this ends the link."""
 
@@ -59,8 +57,8 @@ Deliver = Callable[["Link", tuple[Message, ...]], None]
 """Takes the messages of one frame."""
 
 
-class Link:
-    """A stream to `peer`. `run` owns its two tasks; all else is synchronous."""
+class Link(ABC):
+    """A stream to `peer`. All but `run` is synchronous."""
 
     def __init__(
         self,
@@ -70,7 +68,6 @@ class Link:
         dialled: Address | None,
         now: float,
         on_low: Callable[[], None],
-        write_some: Callable[[bytes], int] = lambda frame: 0,
         on_unknown: Callable[[int], None] = lambda type_id: None,
     ) -> None:
         """Wrap an established stream.
@@ -80,9 +77,8 @@ class Link:
             established: what the handshake gave.
             dialled: where this node dialled; None where the peer did.
             now: monotonic seconds.
-            on_low: called after a frame that leaves the outbox below `OUTBOX_BYTES_LOW`.
-            write_some: writes what the kernel takes without waiting, and says how many bytes;
-                spares the writer task in the usual case.
+            on_low: called when what had to wait has gone out, and left the outbox below
+                `OUTBOX_BYTES_LOW`.
             on_unknown: told the type id of a message that only a later version knows.
         """
         self.peer: Identity = established.peer
@@ -93,15 +89,11 @@ class Link:
         self.opened_at = now
         self.close_reason: CloseReason | None = None
         self._on_low = on_low
-        self._write_some = write_some
         self._on_unknown = on_unknown
         self._stream = stream
         self._established = established
         self._outbox: deque[bytes] = deque()
         self._outbox_bytes = 0
-        self._unwritten = b""
-        self._is_writer_idle = False
-        self._queued = trio.Event()
         self._scope = trio.CancelScope()
 
     @property
@@ -116,7 +108,7 @@ class Link:
 
     @property
     def outbox_bytes(self) -> int:
-        """What waits for the writer; at most `OUTBOX_BYTES_MAX`."""
+        """What has not been put in a frame yet; at most `OUTBOX_BYTES_MAX`."""
         return self._outbox_bytes
 
     @property
@@ -144,17 +136,9 @@ class Link:
         self._outbox.append(encoded)
         self._outbox_bytes += len(encoded)
 
+    @abstractmethod
     def flush(self) -> None:
-        """Let out what is queued, as far as the kernel takes it; the rest is the writer's."""
-        if not self._outbox or self.close_reason is not None:
-            return
-        if self._is_writer_idle:
-            frame = self._next_frame()
-            self._unwritten = frame[self._write_some(frame) :]
-            if not self._unwritten and not self._outbox:
-                return
-            self._is_writer_idle = False
-        self._queued.set()
+        """Let out what is queued, as soon as there is room for it."""
 
     def close(self, reason: CloseReason) -> None:
         """End the link; the first reason counts."""
@@ -165,65 +149,34 @@ class Link:
             self._scope.cancel()
 
     async def run(self, deliver: Deliver) -> CloseReason:
-        """Read and write until the link ends; the stream is closed then. Returns why."""
+        """Move bytes until the link ends; the stream is closed then. Returns why."""
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write)
-                    await self._read(deliver)
+                await self._move(deliver)
         finally:
             self.close("shutdown")
             await trio.aclose_forcefully(self._stream)
         assert self.close_reason is not None
         return self.close_reason
 
-    async def _read(self, deliver: Deliver) -> None:
-        opener = self._established.opener
-        chunk = self._established.rest
-        with trio.CancelScope() as silence:
-            silence.deadline = trio.current_time() + SILENCE_S
-            try:
-                while True:
-                    for plain in opener.receive(chunk):
-                        messages = decode(plain, self._on_unknown)
-                        if not STREAM_MESSAGES.issuperset(map(type, messages)):
-                            raise WireError("a message that does not belong on a stream")
-                        if messages:
-                            deliver(self, messages)
-                        now = trio.current_time()
-                        if silence.deadline < now + SILENCE_S:
-                            silence.deadline = now + SILENCE_S + SILENCE_STEP_S
-                    chunk = bytes(await self._stream.receive_some(READ_BYTES))
-                    if not chunk:
-                        self.close("hung-up")
-                        return
-            except (SealError, WireError):
-                self.close("malformed")
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self.close("broken")
-        if silence.cancelled_caught:
-            self.close("silent")
+    @abstractmethod
+    async def _move(self, deliver: Deliver) -> None:
+        """Read and write until the link is closed, which cancels this."""
 
-    async def _write(self) -> None:
-        while True:
-            if not self._outbox and not self._unwritten:
-                self._queued = trio.Event()
-                self._is_writer_idle = True
-                with trio.move_on_after(KEEPALIVE_S):
-                    await self._queued.wait()
-                self._is_writer_idle = False
-            frame, self._unwritten = self._unwritten or self._next_frame(), b""
-            with trio.move_on_after(STALL_S) as stall:
-                try:
-                    await self._stream.send_all(frame)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    self.close("broken")
-                    return
-            if stall.cancelled_caught:
-                self.close("stalled")
-                return
-            if self._outbox_bytes < OUTBOX_BYTES_LOW:
-                self._on_low()
+    def _hear(self, chunk: bytes, deliver: Deliver) -> bool:
+        """Bytes have come; True where they completed a frame."""
+        has_frame = False
+        try:
+            for plain in self._established.opener.receive(chunk):
+                messages = decode(plain, self._on_unknown)
+                if not STREAM_MESSAGES.issuperset(map(type, messages)):
+                    raise WireError("a message that does not belong on a stream")
+                has_frame = True
+                if messages:
+                    deliver(self, messages)
+        except (SealError, WireError):
+            self.close("malformed")
+        return has_frame
 
     def _next_frame(self) -> bytes:
         return self._established.sealer.seal(join(self._take()))

@@ -7,7 +7,6 @@ closed, and hands on what arrives.
 Spec: protocol/spec/handshake.md.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,9 +20,12 @@ from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.greeting import READ_BYTES
 from meshlb.cluster.link import CloseReason, Link
 from meshlb.cluster.refusals import RefusalLog
+from meshlb.cluster.socket_link import SocketLink
+from meshlb.cluster.stream_link import StreamLink
 from meshlb.errors import WireError
 from meshlb.model import Address, NodeName
 from meshlb.net.mutual_tls import MutualTls
+from meshlb.net.reactor import Reactor
 from meshlb.wire.handshake import (
     EPHEMERAL_BYTES,
     Established,
@@ -100,6 +102,7 @@ class Links:
         self,
         credentials: Credentials,
         *,
+        reactor: Reactor,
         events: LinkEvents,
         counters: MeshCounters,
         refusals: RefusalLog,
@@ -107,6 +110,7 @@ class Links:
         tls: MutualTls | None = None,
     ) -> None:
         """`draw` gives so many random bytes, fit for keys; without `tls` streams are plain."""
+        self._reactor = reactor
         self._credentials = credentials
         self._events = events
         self._counters = counters
@@ -299,15 +303,7 @@ class Links:
         if established.key_id not in self._credentials.keyring.key_ids:
             await trio.aclose_forcefully(stream)  # removed while the handshake went on
             return
-        link = Link(
-            stream,
-            established,
-            dialled=dialled,
-            now=trio.current_time(),
-            on_low=self._events.outbox_low,
-            write_some=_writer_of(stream),
-            on_unknown=self._count_unknown,
-        )
+        link = self._link(stream, established, dialled)
         current = self._by_name.get(link.name)
         if current is not None:
             ended = loser(current, link, me=self._credentials.me.name)
@@ -325,6 +321,21 @@ class Links:
             if self._by_name.get(link.name) is link:
                 del self._by_name[link.name]
                 self._events.link_closed(link)
+
+    def _link(
+        self, stream: trio.abc.Stream, established: Established, dialled: Address | None
+    ) -> Link:
+        make: Callable[..., Link] = StreamLink
+        if isinstance(stream, trio.SocketStream):
+            make = partial(SocketLink, reactor=self._reactor)
+        return make(
+            stream,
+            established,
+            dialled=dialled,
+            now=trio.current_time(),
+            on_low=self._events.outbox_low,
+            on_unknown=self._count_unknown,
+        )
 
     def _count_unknown(self, type_id: int) -> None:
         self._counters.messages_unknown += 1
@@ -345,24 +356,6 @@ def loser(current: Link, new: Link, *, me: NodeName) -> Link:
         return current
     is_ours_to_dial = me < new.name
     return current if (new.dialled is not None) == is_ours_to_dial else new
-
-
-def _writer_of(stream: trio.abc.Stream) -> Callable[[bytes], int]:
-    """What writes at once; on a stream over TLS nothing does, and the link's writer takes all."""
-    if isinstance(stream, trio.SocketStream):
-        return partial(_write_some, stream.socket.fileno())
-    return lambda frame: 0
-
-
-def _write_some(descriptor: int, frame: bytes) -> int:
-    """Write what the kernel takes at once; the writer of the link meets any error again.
-
-    The link calls this only while it is open, and its descriptor is closed later than that.
-    """
-    try:
-        return os.write(descriptor, frame)
-    except OSError:
-        return 0
 
 
 def _source(stream: trio.SocketStream) -> Address:

@@ -24,6 +24,7 @@ from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
 from meshlb.cluster.discovery import Discovery, Seeds
 from meshlb.cluster.drive import drive
+from meshlb.cluster.farewell import say_farewell
 from meshlb.cluster.heals import Heals
 from meshlb.cluster.keys import ClusterKeys
 from meshlb.cluster.links import Credentials, Links
@@ -53,6 +54,7 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
+from meshlb.net.reactor import Reactor
 from meshlb.store.cluster_file import NO_CLUSTER
 from meshlb.store.keyring import KeyringFile
 from meshlb.store.overrides import OverridesFile
@@ -84,6 +86,7 @@ class Mesh:
         *,
         cluster: ClusterOptions | None,
         store: TableStore,
+        reactor: Reactor,
         bulk: BulkStore | None = None,
         data_dir: Path | None = None,
         last_contact: float | None = None,
@@ -97,6 +100,7 @@ class Mesh:
             name: this node's name.
             cluster: None for a node that stands alone.
             store: where this node's pins are; the caller closes it after `run`.
+            reactor: of the whole node; the caller runs it as long as this.
             bulk: it once more, where its table can be read and replaced in bulk.
             data_dir: where the cluster's secrets and its operators' words are kept; None: in
                 memory only.
@@ -110,13 +114,11 @@ class Mesh:
             StoreError: when the kept secrets or words cannot be read.
         """
         self.name = name
-        self.clock = TableClock()
-        self.counters = MeshCounters()
-        self._store, self._bulk = store, bulk
-        self._on_override = on_override
+        self.clock, self.counters = TableClock(), MeshCounters()
+        self._store, self._bulk, self._reactor = store, bulk, reactor
+        self._options, self._on_override = cluster, on_override
         label = NO_CLUSTER if cluster is None else cluster_label(cluster.name)
         self._overrides = Overrides(name, OverridesFile(data_dir, label))
-        self._options = cluster
         self._discovery = Discovery((), family=socket.AF_INET)
         self._boot_id = BootId(int.from_bytes(secrets.token_bytes(BOOT_ID_BYTES), "big"))
         self._streams = LinkStreams()
@@ -148,6 +150,7 @@ class Mesh:
             clock=self.clock,
             streams=NoStreams() if self._options is None else self._streams,
             counters=self.counters,
+            reactor=self._reactor,
         )
         if last_contact is not None:
             pins.turns.catching_up.came_back(last_contact, self.clock.now())
@@ -203,6 +206,7 @@ class Mesh:
         )
         self._streams.links = Links(
             Credentials(me, keyring, label),
+            reactor=self._reactor,
             events=self._agent,
             counters=self.counters,
             refusals=refusals,
@@ -381,20 +385,8 @@ class Mesh:
         """Tell everybody that this node leaves, once they have all that it knows; bounded."""
         if self._agent is None:
             return
-        agent, turns = self._agent, self._pins.turns
-        turns.leave()
-        await _until(lambda: not turns.has_untold())
-        agent.leave()
-        await _until(lambda: not any(link.outbox_bytes for link in agent.links.all()))
+        await say_farewell(self._agent, self._pins.turns)
 
 
 def _wall_ms() -> int:
     return int(time.time() * 1000)
-
-
-async def _until(is_so: Callable[[], bool]) -> None:
-    """Return once `is_so`, or when `FLUSH_S_MAX` has passed."""
-    for _ in range(round(FLUSH_S_MAX / FLUSH_POLL_S)):
-        if is_so():
-            return
-        await trio.sleep(FLUSH_POLL_S)

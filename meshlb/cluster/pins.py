@@ -1,13 +1,14 @@
 """The claim machine on its feet: the loop that takes its turns, and the callers that wait.
 
-Owns the task that takes a turn whenever something has happened or is due, and those who wait for
-their claims. The turn comes with the next pass of the event loop, so that all that is ready in one
-pass is done in one turn; what a turn does is `turns`. Must not know membership, sockets or the
-proxy.
+Owns when a turn is taken, and those who wait for their claims. The turn comes behind the events
+that the reactor is handling, or is woken for, so that all that is ready in one pass is done in one
+turn; a task takes those that are due because time has passed. What a turn does is `turns`. Must not
+know membership, sockets or the proxy.
 
 Spec: protocol/spec/pins.md.
 """
 
+import math
 from collections.abc import Callable, Collection
 
 import trio
@@ -20,6 +21,7 @@ from meshlb.core.sticky.events import ClaimDone, ClaimStarted
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.pin import Pin, Proposal
 from meshlb.model import BootId, NodeName
+from meshlb.net.reactor import Reactor
 
 
 class NoStreams:
@@ -53,6 +55,7 @@ class PinAgent:
         clock: TableClock,
         streams: Streams,
         counters: MeshCounters,
+        reactor: Reactor,
     ) -> None:
         self.turns = Turns(
             name=name,
@@ -69,7 +72,11 @@ class PinAgent:
         self.counters = counters
         self._waiting: dict[int, Callable[[Pin], None]] = {}
         self._token = 0
-        self._work = trio.Event()
+        self._reactor = reactor
+        self._is_coming = False
+        self._due_at = -math.inf
+        """When the task is going to take a turn, in table time."""
+        self._asleep: trio.CancelScope | None = None
 
     def claim_soon(self, proposal: Proposal, on_done: Callable[[Pin], None]) -> None:
         """Claim; `on_done` is called at the end of a turn, and must not raise."""
@@ -82,14 +89,23 @@ class PinAgent:
         self._waiting.pop(effect.token)(effect.pin)
 
     async def run(self) -> None:
-        """Take turns until cancelled."""
+        """Take the turns that are due, until cancelled; the reactor takes all others."""
         while True:
-            deadline = self.turns.next_deadline()
-            with trio.move_on_at(self._clock.monotonic(deadline)):
-                await self._work.wait()
-            self._work = trio.Event()
-            self.turns.allow_for_lag(deadline)
-            self.turns.take()
+            self._due_at = self.turns.next_deadline()
+            with trio.CancelScope(deadline=self._clock.monotonic(self._due_at)) as self._asleep:
+                await trio.sleep_forever()
+            self._take()
 
     def _wake(self) -> None:
-        self._work.set()
+        if not self._is_coming:
+            self._is_coming = True
+            self._reactor.behind(self._take)
+
+    def _take(self) -> None:
+        self._is_coming = False
+        self.turns.allow_for_lag(self._due_at)
+        self.turns.take()
+        due_at = self.turns.next_deadline()
+        if due_at < self._due_at and self._asleep is not None:
+            self._due_at = due_at
+            self._asleep.deadline = self._clock.monotonic(due_at)

@@ -1,9 +1,13 @@
 """The reactor: one trio task that moves bytes for every connection.
 
 It waits on an epoll descriptor of its own and runs the ready callbacks in a batch, so a
-connection costs no task switch while bytes merely move. Callbacks are synchronous, must not
+connection costs no task switch while bytes merely move; while they move often, it does not even
+cost a pass of trio's loop to wait for them (`linger`). Callbacks are synchronous, must not
 block and must treat the event mask as a hint: the interest may have changed since it was polled.
-The reactor knows nothing of HTTP or pins.
+The reactor knows nothing of HTTP, peers or pins.
+
+What all the events of a batch have led to is done once, behind them (`behind`): so it is done in
+the same pass of the event loop as they, and the busier a node is, the less often.
 
 Epoll is used level-triggered: a callback may read once and return, and is called again while
 more is there. That gives fairness between connections for free, and no edge can be lost.
@@ -17,6 +21,7 @@ import trio
 
 from meshlb.net.deadlines import Deadlines, Expiring
 from meshlb.net.last_resort import Abortable, end_failed
+from meshlb.net.linger import Found, Linger
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -24,8 +29,8 @@ BROKEN = select.EPOLLERR | select.EPOLLHUP
 """Always reported, asked for or not."""
 
 BATCH_EVENTS_MAX = 512
-ROUNDS_BEFORE_CHECKPOINT = 8
-"""Full batches handled in a row before other trio tasks get their turn."""
+AWAKE_S_MAX = 0.01
+"""After so long, and the batch that is being handled, other trio tasks get their turn."""
 
 Handler = Callable[[int], None]
 """A method of what ends if it raises; called with the event mask, a hint."""
@@ -44,6 +49,7 @@ class Reactor:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._newcomers: set[int] = set()
+        self._behind: list[Callable[[], None]] = []
         self._asleep: trio.CancelScope | None = None
         self.batch = 0
         self.now = trio.current_time()
@@ -79,6 +85,12 @@ class Reactor:
         if self._asleep is not None:
             self._asleep.deadline = self.deadlines.next_at
 
+    def behind(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, behind the events handled now or next; it must not raise."""
+        self._behind.append(callback)
+        if self._asleep is not None:
+            self._asleep.cancel()
+
     def catch_up(self) -> None:
         """Set `now`, for a task that has waited and goes on with a connection."""
         self.now = trio.current_time()
@@ -93,7 +105,8 @@ class Reactor:
         poll = self._epoll.poll
         handlers = self._handlers
         newcomers = self._newcomers
-        rounds = 0
+        linger = Linger(self._epoll.fileno())
+        awake_until = 0.0
         while True:
             newcomers.clear()
             events = poll(0, BATCH_EVENTS_MAX)
@@ -110,17 +123,24 @@ class Reactor:
             # Behind the events: what has come in time counts, however late we look at it.
             if now >= self.deadlines.next_at:
                 self.deadlines.expire(now)
-            if not events:
-                rounds = 0
+            if self._behind:
+                self._go_behind()
+            elif not events:
                 await self._sleep()
+                awake_until = trio.current_time() + AWAKE_S_MAX
                 continue
-            rounds += 1
-            if rounds == ROUNDS_BEFORE_CHECKPOINT:
-                rounds = 0
+            found = Found.TRIOS if now >= awake_until else linger.wait()
+            if found is Found.TRIOS:
                 await trio.lowlevel.checkpoint()
+                awake_until = trio.current_time() + AWAKE_S_MAX
+
+    def _go_behind(self) -> None:
+        callbacks, self._behind = self._behind, []
+        for callback in callbacks:
+            callback()
 
     async def _sleep(self) -> None:
-        """Until there is an event, or a time-out to check."""
+        """Until there is an event, a time-out to check, or something to do behind."""
         with trio.CancelScope(deadline=self.deadlines.next_at) as self._asleep:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
         self._asleep = None

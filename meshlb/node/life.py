@@ -27,6 +27,7 @@ from meshlb.config import Settings, certificates
 from meshlb.core.keyring import first_hash_key
 from meshlb.errors import ConfigError, StoreError
 from meshlb.model import BackendName, BackendState, PoolName
+from meshlb.net.reactor import Reactor
 from meshlb.node.reloading import Reloader
 from meshlb.node.view import LiveNode
 from meshlb.proxy.plane import DataPlane
@@ -94,8 +95,10 @@ class Node:
         cluster, data_dir = settings.cluster, settings.node.data_dir
         if cluster is not None and cluster.tls is not None:
             _tell_of_dates(cluster.tls.cert)
+        self._reactor = Reactor()
         self._mesh = Mesh(
             settings.node.name,
+            reactor=self._reactor,
             cluster=ClusterOptions.of(cluster) if cluster is not None else None,
             store=store,
             bulk=store,
@@ -113,6 +116,7 @@ class Node:
         self._plane = DataPlane(
             settings,
             self._mesh.table,
+            reactor=self._reactor,
             table_now=self._mesh.clock.now,
             cookie_secrets=cookie_secrets,
             key_secret=key_secret,
@@ -144,6 +148,7 @@ class Node:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 nursery.start_soon(self._obey, signals, nursery)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+                nursery.start_soon(self._reactor.run)
                 await nursery.start(serve_clients)
                 await nursery.start(self._mesh.run)
                 admin = await nursery.start(serve, self._settings.admin, build_app(self._view))
@@ -154,6 +159,7 @@ class Node:
                 await self._leaving.wait()
                 await self._leave()
                 nursery.cancel_scope.cancel()
+        self._reactor.close()
 
     def _announce(self, admin: object) -> None:
         log.info(

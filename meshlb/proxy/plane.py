@@ -1,4 +1,4 @@
-"""The data plane of one process: reactor, pools, probes and listeners under one nursery."""
+"""The data plane of one process: pools, probes and listeners under one nursery."""
 
 import socket
 from collections.abc import Callable, Mapping
@@ -41,6 +41,7 @@ class DataPlane:
         settings: Settings,
         table: StickTable,
         *,
+        reactor: Reactor,
         table_now: Callable[[], float],
         cookie_secrets: tuple[bytes, ...],
         key_secret: bytes,
@@ -52,6 +53,7 @@ class DataPlane:
         Args:
             settings: the node's configuration.
             table: the stick table.
+            reactor: of the whole node; the caller runs it as long as this, and closes it.
             table_now: the table's clock, in seconds.
             cookie_secrets: the first seals load-balancer cookies and TLS tickets, all open them.
             key_secret: keys the hash of session keys; the same on all nodes.
@@ -69,7 +71,7 @@ class DataPlane:
         self._cookie_secrets, self._key_secret = cookie_secrets, key_secret
         self._given = dict(sockets)
         self.counters = ProxyCounters()
-        self._reactor = Reactor()
+        self._reactor = reactor
         self.tunnels = Tunnels(self._reactor, self.counters, table, table_now)
         self.pools: Mapping[PoolName, Pool] = {}
         self.pools = self._make_pools(settings)
@@ -118,7 +120,6 @@ class DataPlane:
                 for settings in self._settings.listeners:
                     sock = self._given.pop(settings.name, None) or bind_tcp(settings.bind)
                     self._frontends.append(self._make_frontend(settings, sock))
-                self._nursery.start_soon(self._reactor.run)
                 if self._relay is not None:
                     self._nursery.start_soon(self._relay.run)
                 self._nursery.start_soon(self._prober.run)
@@ -328,4 +329,3 @@ class DataPlane:
                 backend.close_idle()
         if self._relay is not None:
             self._relay.close()
-        self._reactor.close()

@@ -22,6 +22,7 @@ from meshlb.model import (
     SessionKey,
 )
 from meshlb.net.mutual_tls import MutualTls
+from meshlb.net.reactor import Reactor
 from meshlb.wire.codec import encode
 from meshlb.wire.messages import BackendOverride, Ping
 
@@ -72,6 +73,7 @@ class Node:
         self.store = DictStore()
         self.store.pins.update(pins or {})
         self.words: list[BackendOverride] = []
+        self._reactor = Reactor()
         self.options = ClusterOptions(
             name=cluster,
             bind=bind,
@@ -83,6 +85,7 @@ class Node:
         )
         self.mesh = Mesh(
             NodeName(name),
+            reactor=self._reactor,
             cluster=self.options,
             store=self.store,
             data_dir=data_dir,
@@ -106,8 +109,12 @@ class Node:
         self.mesh._pins.turns.buckets.replace(key, self.store.pins.pop(key), None)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        with self._scope:
-            await self.mesh.run(task_status=task_status)
+        async with trio.open_nursery() as nursery:
+            with self._scope:
+                nursery.start_soon(self._reactor.run)
+                await self.mesh.run(task_status=task_status)
+            nursery.cancel_scope.cancel()
+        self._reactor.close()
         self._stopped.set()
 
     async def stop(self) -> None:

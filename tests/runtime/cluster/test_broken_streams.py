@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from meshlb.cluster import link as link_module
+from meshlb.cluster import socket_link
 from meshlb.wire.codec import encode
 from meshlb.wire.handshake import Established
 from meshlb.wire.messages import DeltaAck, Ping
@@ -52,8 +52,8 @@ async def say_nothing(stream: trio.SocketStream, established: Established) -> No
 async def test_a_peer_whose_stream_breaks_off_is_cut_off_and_nobody_else_notices(
     monkeypatch: pytest.MonkeyPatch, broken: Break, reason: str
 ) -> None:
-    monkeypatch.setattr(link_module, "SILENCE_S", 1.5)
-    monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.2)
+    monkeypatch.setattr(socket_link, "SILENCE_S", 1.5)
+    monkeypatch.setattr(socket_link, "KEEPALIVE_S", 0.2)
     async with cluster("a", "b", "c") as (nodes, nursery):
         a, b, _ = nodes
         links = a.mesh._streams.links

@@ -5,6 +5,7 @@ import trio
 from meshlb.cluster.mesh import Mesh
 from meshlb.core.sticky.pin import Pin
 from meshlb.model import BackendName, BackendState, MemberState, NodeName, PoolName, SessionKey
+from meshlb.net.reactor import Reactor
 from meshlb.wire.messages import Rank
 from tests.runtime.cluster.kit import DictStore, Node, cluster, key_of, owners, proposal, until
 
@@ -107,7 +108,7 @@ async def test_a_restarted_member_takes_its_name_and_table_again() -> None:
 
 async def test_nodes_that_start_with_pins_from_their_disks_end_with_the_union() -> None:
     store = DictStore()
-    alone = Mesh(NodeName("x"), cluster=None, store=store)
+    alone = Mesh(NodeName("x"), cluster=None, store=store, reactor=Reactor())
     for number in range(30):
         alone.table.plant(proposal(key_of(number), "s1"))
     pins = list(store.pins.items())
@@ -143,8 +144,10 @@ async def test_an_operators_word_reaches_members_of_now_and_later() -> None:
 
 async def test_a_node_that_stands_alone_claims_at_itself_and_opens_no_socket() -> None:
     store = DictStore()
-    mesh = Mesh(NodeName("solo"), cluster=None, store=store)
+    reactor = Reactor()
+    mesh = Mesh(NodeName("solo"), cluster=None, store=store, reactor=reactor)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(reactor.run)
         await nursery.start(mesh.run)
         first = await mesh.table.claim(proposal(key_of(1), "s1"))
         second = await mesh.table.claim(proposal(key_of(1), "s2"))

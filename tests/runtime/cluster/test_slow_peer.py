@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.lowlevel
 
-from meshlb.cluster import link as link_module
+from meshlb.cluster import socket_link
 from meshlb.cluster.greeting import greet
 from meshlb.model import BootId, MemberState, NodeName
 from meshlb.wire.codec import decode, encode
@@ -54,7 +54,7 @@ async def read_log(stream: trio.SocketStream, established: Established, upto: in
 async def test_a_peer_that_stops_reading_delays_nobody_and_resumes_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(link_module, "STALL_S", 0.3)
+    monkeypatch.setattr(socket_link, "STALL_S", 1.0)
     async with cluster("a", "b") as (nodes, _):
         a, b = nodes
         stream, established = await connect(a)

@@ -175,3 +175,67 @@ async def test_a_flood_of_events_leaves_turns_for_other_tasks():
         reactor.unregister(ready.fileno())
         ready.close()
         other.close()
+
+
+async def test_what_a_batch_has_led_to_is_done_once_behind_all_its_events():
+    async with running() as reactor:
+        diary = []
+        is_coming = False
+
+        def act(party: Party) -> None:
+            nonlocal is_coming
+            diary.append("event")
+            if not is_coming:
+                is_coming = True
+                reactor.behind(lambda: diary.append("behind"))
+
+        parties = [Party(reactor, act) for _ in range(3)]
+        for party in parties:
+            party.partner.send(b"x")
+        await blocked()
+        assert diary == ["event", "event", "event", "behind"]
+        for party in parties:
+            party.close()
+
+
+async def test_a_sleeping_reactor_wakes_for_what_is_to_be_done_behind():
+    async with running() as reactor:
+        diary = []
+
+        def first() -> None:
+            diary.append("first")
+            reactor.behind(lambda: diary.append("second"))
+
+        reactor.behind(first)
+        await blocked()
+        assert diary == ["first", "second"]
+
+
+async def test_events_that_come_often_cost_no_pass_of_the_loop_of_trio():
+    class Passes(trio.abc.Instrument):
+        count = 0
+
+        def before_io_wait(self, timeout: float) -> None:
+            self.count += 1
+
+    async with running() as reactor:
+        left, right = Party(reactor), Party(reactor)
+        left_over = 100
+
+        def answer(party: Party) -> None:
+            nonlocal left_over
+            if left_over:
+                left_over -= 1
+                other = right if party is left else left
+                other.partner.send(b"x")
+
+        left._act = right._act = answer
+        passes = Passes()
+        trio.lowlevel.add_instrument(passes)
+        left.partner.send(b"x")
+        await blocked()
+        trio.lowlevel.remove_instrument(passes)
+        assert left.events + right.events == 101
+        assert passes.count < 50
+        left.close()
+        right.close()

@@ -5,6 +5,7 @@ import pytest
 from meshlb.admin.view import AdminError
 from meshlb.cluster.mesh import Mesh
 from meshlb.model import ClusterSecret, NodeName
+from meshlb.net.reactor import Reactor
 from meshlb.node.keys import KeyOrders
 from meshlb.wire.seal import key_id_of
 from tests.runtime.cluster.kit import SECRET, DictStore, cluster, until
@@ -55,6 +56,6 @@ async def test_refused_orders_say_why() -> None:
 
 
 async def test_a_node_that_stands_alone_has_no_secrets_to_rotate() -> None:
-    orders = KeyOrders(Mesh(NodeName("solo"), cluster=None, store=DictStore()))
+    orders = KeyOrders(Mesh(NodeName("solo"), cluster=None, store=DictStore(), reactor=Reactor()))
     assert orders.all() == ()
     assert await refused(orders.install(NEW)) == (409, "alone")

@@ -13,6 +13,7 @@ from meshlb.config.loader import load
 from meshlb.core.keyring import first_hash_key
 from meshlb.errors import ConfigError
 from meshlb.model import BackendName, BackendState, NodeName, PoolName
+from meshlb.net.reactor import Reactor
 from meshlb.node.reloading import WAITING_MAX, Reloader
 from meshlb.proxy.plane import DataPlane
 from meshlb.wire.messages import BackendOverride
@@ -45,10 +46,13 @@ class Scene:
         self.path = folder / "node.toml"
         self.path.write_text(FILE)
         settings = load(self.path)
-        self.mesh = Mesh(NodeName("solo"), cluster=None, store=DictStore())
+        self.reactor = Reactor()
+        solo = NodeName("solo")
+        self.mesh = Mesh(solo, cluster=None, store=DictStore(), reactor=self.reactor)
         self.plane = DataPlane(
             settings,
             self.mesh.table,
+            reactor=self.reactor,
             table_now=self.mesh.clock.now,
             cookie_secrets=(b"s" * 32,),
             key_secret=first_hash_key(b"s" * 32),
@@ -83,10 +87,12 @@ async def running(folder: Path) -> AsyncIterator[Scene]:
         await scene.plane.run(may_listen=may_listen, task_status=task_status)
 
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.reactor.run)
         await nursery.start(run)
         await scene.plane.accepting.wait()
         yield scene
         nursery.cancel_scope.cancel()
+    scene.reactor.close()
 
 
 async def test_a_reload_says_what_has_changed_and_counts_from_then_on(tmp_path: Path) -> None:

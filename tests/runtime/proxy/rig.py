@@ -14,6 +14,7 @@ from meshlb.config.loader import load
 from meshlb.core.sticky.pin import Pin, Proposal
 from meshlb.errors import NoQuorumError
 from meshlb.model import Address, BackendName, NodeName, PoolName, SessionKey
+from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.role import ALONE, Role
@@ -231,10 +232,11 @@ async def running(
         lines.append(f'[[pool.app.backend]]\nname = "{name}"\naddress = "127.0.0.1:{port}"')
     path = directory / "rig.toml"
     path.write_text("\n".join(lines))
-    table = DictTable()
+    table, reactor = DictTable(), Reactor()
     plane = DataPlane(
         load(path),
         table,
+        reactor=reactor,
         table_now=time.time,
         cookie_secrets=(COOKIE_SECRET,),
         key_secret=KEY_SECRET,
@@ -249,12 +251,14 @@ async def running(
         await plane.run(may_listen=gate, task_status=task_status)
 
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(reactor.run)
         await nursery.start(run)
         if may_listen:
             await plane.accepting.wait()
         with trio.fail_after(TEST_S_MAX):
             yield Rig(plane, table, nursery, gate)
         nursery.cancel_scope.cancel()
+    reactor.close()
 
 
 @asynccontextmanager

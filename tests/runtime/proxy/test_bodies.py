@@ -152,6 +152,7 @@ async def test_a_large_upload_reaches_a_slow_backend_whole_and_within_bounds(tmp
         rig.nursery.start_soon(client.say, message)
         backend = await rig.accept()
         await backend.head()
+        await eventually(lambda: any(backlogs(rig)))
         heard, worst = bytearray(), 0
         expected = message[message.index(b"\r\n\r\n") + 4 :]
         while len(heard) < len(expected):

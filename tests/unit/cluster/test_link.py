@@ -1,12 +1,11 @@
-"""A link against peers that stall, lie or fall silent; streams in memory, time by autojump."""
-
-import contextlib
+"""What goes for every link: its outbox, its frames, and peers that lie. Streams in memory."""
 
 import pytest
 import trio
 import trio.testing
 
 from meshlb.cluster.link import OUTBOX_BYTES_LOW, OUTBOX_BYTES_MAX, Link
+from meshlb.cluster.stream_link import StreamLink
 from meshlb.model import Address, BootId, KeyId, NodeName
 from meshlb.wire.broadcast_words import BroadcastAck
 from meshlb.wire.codec import decode, encode, encode_message
@@ -26,18 +25,17 @@ ALL = Dialect(VERSION_MAX, ALL_FEATURES)
 class Rig:
     """A link, and the other end of its stream in the hands of the test."""
 
-    def __init__(self, *, rest: bytes = b"", takes_bytes: int = 0, dialect: Dialect = ALL) -> None:
+    def __init__(self, *, rest: bytes = b"", dialect: Dialect = ALL) -> None:
         ours, self.stream = trio.testing.memory_stream_pair()
         self.sealer, self.opener = FrameSealer(IN), FrameOpener(OUT)
         self.heard: list[Message] = []
-        self.takes_bytes = takes_bytes
         self.frames: list[tuple[Message, ...]] = []
         self.lows = 0
         established = Established(
             PEER, dialect, KeyId(b"key1"), FrameSealer(OUT), FrameOpener(IN), rest
         )
         self.unknown: list[int] = []
-        self.link = Link(
+        self.link = StreamLink(
             ours,
             established,
             dialled=None,
@@ -45,13 +43,6 @@ class Rig:
             on_low=self._low,
             on_unknown=self.unknown.append,
         )
-
-    def _write_some(self, frame: bytes) -> int:
-        """A kernel with room for `takes_bytes`."""
-        taken = frame[: self.takes_bytes]
-        self.stream.receive_stream.put_data(taken)
-        self.takes_bytes -= len(taken)
-        return len(taken)
 
     def _low(self) -> None:
         self.lows += 1
@@ -78,56 +69,6 @@ async def test_what_is_queued_leaves_in_one_frame_in_order(autojump_clock: objec
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.link.run, rig.deliver)
         assert await rig.frame() == tuple(Ack(seq) for seq in range(5))
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_link_with_nothing_to_say_keeps_itself_alive(autojump_clock: object) -> None:
-    rig = Rig()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.link.run, rig.deliver)
-        for _ in range(20):
-            assert await rig.frame() == ()
-            await rig.say()
-        assert rig.link.is_open
-        assert rig.heard == []
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_silent_peer_is_cut_off(autojump_clock: object) -> None:
-    rig = Rig()
-    assert await rig.link.run(rig.deliver) == "silent"
-    assert not rig.link.is_open
-
-
-async def test_a_peer_that_trickles_bytes_of_a_frame_is_cut_off(autojump_clock: object) -> None:
-    rig = Rig()
-    async with trio.open_nursery() as nursery:
-
-        async def trickle() -> None:
-            for byte in rig.sealer.seal(b"x" * 1_000):
-                await trio.sleep(1.0)
-                await rig.stream.send_all(bytes([byte]))
-
-        nursery.start_soon(trickle)
-        assert await rig.link.run(rig.deliver) == "silent"
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_peer_that_reads_nothing_is_cut_off(autojump_clock: object) -> None:
-    ours, theirs = trio.testing.lockstep_stream_pair()
-    rig = Rig()
-    established = Established(PEER, ALL, KeyId(b"key1"), FrameSealer(OUT), FrameOpener(IN), b"")
-    link = Link(ours, established, dialled=None, now=0.0, on_low=lambda: None)
-    async with trio.open_nursery() as nursery:
-
-        async def talk() -> None:
-            with contextlib.suppress(trio.BrokenResourceError):  # the end of the link
-                for _ in range(100):
-                    await theirs.send_all(rig.sealer.seal(encode([Ack(1)])))
-                    await trio.sleep(1.0)
-
-        nursery.start_soon(talk)
-        assert await link.run(lambda link, messages: None) == "stalled"
         nursery.cancel_scope.cancel()
 
 
@@ -197,26 +138,6 @@ async def test_a_closed_link_drops_what_it_is_given() -> None:
     rig.link.send(b"late")
     assert rig.link.outbox_bytes == 0
     assert await rig.link.run(rig.deliver) == "gone"
-
-
-@pytest.mark.parametrize("takes_bytes", [0, 1, 40, 10_000])
-async def test_a_flush_writes_at_once_what_the_kernel_takes(
-    autojump_clock: object, takes_bytes: int
-) -> None:
-    rig = Rig()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.link.run, rig.deliver)
-        await trio.testing.wait_all_tasks_blocked()
-        for round_number in range(3):
-            rig.takes_bytes = takes_bytes
-            for seq in range(10):
-                rig.link.send(encode_message(Ack(seq)))
-                rig.link.flush()
-            heard: tuple[Message, ...] = ()
-            while len(heard) < 10:
-                heard += await rig.frame()
-            assert heard == tuple(Ack(seq) for seq in range(10)), round_number
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_is_told_nothing_that_it_would_not_understand(autojump_clock: object) -> None:

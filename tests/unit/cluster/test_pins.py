@@ -10,6 +10,7 @@ from meshlb.cluster.table import MemberTable
 from meshlb.core.sticky.events import ViewChanged
 from meshlb.core.sticky.pin import Pin
 from meshlb.model import BootId, NodeName, SessionKey
+from meshlb.net.reactor import Reactor
 from meshlb.wire.messages import Claim, Delta, DeltaAck, Message, Rank, Replicate, ViewMark
 from tests.runtime.cluster.kit import key_of, proposal
 
@@ -23,6 +24,7 @@ class World:
         self.pins: dict[SessionKey, Pin] = {}
         self.diary: list[object] = []
         self.clock = TableClock()
+        self.reactor = Reactor()
         self.agent = PinAgent(
             name=ME,
             boot_id=BootId(1),
@@ -30,6 +32,7 @@ class World:
             clock=self.clock,
             streams=self,
             counters=MeshCounters(),
+            reactor=self.reactor,
         )
         self.table = MemberTable(self.agent, self.clock)
 
@@ -71,6 +74,7 @@ async def test_nothing_leaves_before_the_commit_of_what_led_to_it() -> None:
     world = World()
     world.link()
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reactor.run)
         nursery.start_soon(world.agent.run)
         await trio.testing.wait_all_tasks_blocked()
         world.diary.clear()
@@ -85,6 +89,7 @@ async def test_what_happens_in_one_pass_of_the_loop_is_committed_once() -> None:
     world = World()
     world.link()
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reactor.run)
         nursery.start_soon(world.agent.run)
         await trio.testing.wait_all_tasks_blocked()
         world.diary.clear()
@@ -100,6 +105,7 @@ async def test_what_happens_in_one_pass_of_the_loop_is_committed_once() -> None:
 async def test_a_client_that_goes_away_leaves_its_claim_behind() -> None:
     world = World()
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reactor.run)
         nursery.start_soon(world.agent.run)
         with trio.move_on_after(0.01):  # no owners yet: the claim has to wait
             await world.table.claim(proposal(key_of(1), "s1"))
@@ -114,6 +120,7 @@ async def test_a_late_loop_reads_before_it_judges(autojump_clock: trio.testing.M
     world.link()
     asked = {Claim, Replicate}
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.reactor.run)
         nursery.start_soon(world.agent.run)
         nursery.start_soon(world.table.claim, proposal(key_of(1), "s1"))
         await trio.testing.wait_all_tasks_blocked()
