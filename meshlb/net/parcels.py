@@ -8,8 +8,10 @@ header.
 
 import array
 import contextlib
+import io
 import os
 import socket
+import stat
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,11 +39,15 @@ class Parcel:
     what: str
     facts: Any = None
     sockets: Sequence[socket.socket] = field(default=())
+    files: Sequence[io.FileIO] = field(default=())
+    """Descriptors that are no sockets."""
 
     def close(self) -> None:
         """Nobody wants what is in it."""
         for sock in self.sockets:
             sock.close()
+        for file in self.files:
+            file.close()
 
 
 class ParcelService:
@@ -68,11 +74,12 @@ class ParcelService:
         Raises:
             HandOverError: the other end is gone.
         """
-        assert len(parcel.sockets) <= DESCRIPTORS_MAX
+        owners: list[socket.socket | io.FileIO] = [*parcel.sockets, *parcel.files]
+        assert len(owners) <= DESCRIPTORS_MAX
         content = msgpack.packb([parcel.what, parcel.facts])
         assert len(content) <= PARCEL_BYTES_MAX
-        header = _HEADER.pack(len(content), len(parcel.sockets))
-        fds = array.array("i", [sock.fileno() for sock in parcel.sockets])
+        header = _HEADER.pack(len(content), len(owners))
+        fds = array.array("i", [owner.fileno() for owner in owners])
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else []
         try:
             sent = await self._sock.sendmsg([header], ancillary)
@@ -101,7 +108,13 @@ class ParcelService:
             if isinstance(error, OSError | trio.ClosedResourceError):
                 raise HandOverError(f"the other process is gone: {error}") from error
             raise
-        return Parcel(str(what), facts, [_adopted(fd) for fd in fds])
+        are_sockets = {fd: stat.S_ISSOCK(os.fstat(fd).st_mode) for fd in fds}
+        return Parcel(
+            str(what),
+            facts,
+            [_adopted(fd) for fd in fds if are_sockets[fd]],
+            [io.FileIO(fd) for fd in fds if not are_sockets[fd]],
+        )
 
     async def expect(self, what: str) -> Parcel:
         """The next parcel, which is about `what`.

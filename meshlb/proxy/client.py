@@ -15,6 +15,7 @@ What a request means is for `downstream.Downstream`.
 """
 
 import enum
+import socket
 from typing import TYPE_CHECKING
 
 import trio
@@ -234,6 +235,44 @@ class Client(Stream):
             self.on_event(READ)  # A request that has come in time is still answered.
         if self.phase is HEAD and not self._buffer and not self.backlog:
             self.close()
+
+    def attach(self) -> None:
+        """Go on after `detach`."""
+        super().attach()
+        self._reactor.schedule(self, self._reactor.now + self._frontend.recheck_s)
+
+    def abandon(self) -> None:
+        """Another process has it: give back what it held."""
+        super().abandon()
+        self._frontend.forget(self)
+        self._drop_kept()
+
+    @property
+    def is_deciding(self) -> bool:
+        """Whether the cluster, or a backend that is being connected to, has the next word."""
+        return self.phase is DECIDING
+
+    @property
+    def may_move(self) -> bool:
+        """Whether another process can go on with the connection: nothing is under way on it."""
+        is_quiet = self.phase is HEAD and not (self.closed or self.backlog or self._ended)
+        return is_quiet and type(self._sock) is socket.socket
+
+    @property
+    def plain_sock(self) -> socket.socket:
+        """The socket of one that `may_move`."""
+        assert isinstance(self._sock, socket.socket)
+        return self._sock
+
+    @property
+    def begun(self) -> bytes:
+        """What has come of the next request."""
+        return self._buffer
+
+    def park(self) -> None:
+        """Take up no further request; what has come of one stays."""
+        if self.phase is HEAD:
+            self.watch_reading(False)
 
     def cut(self) -> None:
         """The node stops: what is not finished must not look finished."""

@@ -105,6 +105,12 @@ class Door(ABC):
             self.reactor.unregister(self._sock.fileno())
             self._sock = None
 
+    def leave_waiting(self) -> None:
+        """Accept nobody before `listen` is called again: they wait in the kernel's queue."""
+        if self._sock is not None:
+            self._accepting = False
+            self.reactor.unregister(self._sock.fileno())
+
     def accept_waiting(self) -> None:
         """Let in all who have connected already."""
         left = BACKLOG_CONNECTIONS

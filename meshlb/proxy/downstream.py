@@ -281,6 +281,9 @@ class Downstream(Deciding):
 
     def _next_request(self) -> None:
         """The connection is free: take up what was pipelined, and read on."""
+        if self._frontend.parking:
+            self.park()
+            return
         if self._buffer:
             chunk, self._buffer = self._buffer, b""
             self._collect_head(chunk)
@@ -289,6 +292,15 @@ class Downstream(Deciding):
                 self.linger()
             else:
                 self.watch_reading(True)
+
+    def unpark(self) -> None:
+        """Go on where `park` has stopped."""
+        if self.phase is HEAD and not (self.closed or self.backlog):
+            self._next_request()
+
+    def resume(self, begun: bytes) -> None:
+        """Another process has read `begun` of the next request."""
+        self._collect_head(begun)
 
     def upstream_failed(
         self, upstream: Upstream, error: UpstreamError, *, unheard: bool = False

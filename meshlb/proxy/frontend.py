@@ -29,6 +29,7 @@ from meshlb.proxy.overhearing import Overhearing
 from meshlb.proxy.passage import Passage
 from meshlb.proxy.pool import Pool
 from meshlb.proxy.stream import Channel, Stream
+from meshlb.proxy.tunnel import Carried, Lease
 from meshlb.proxy.tunnels import RENEWALS_PER_TTL, Tunnels
 
 RECHECK_S_MAX = 5.0
@@ -42,6 +43,7 @@ class Frontend(Door):
 
     Attributes:
         draining: no new clients, and no further request from the old ones.
+        parking: no new clients, and no further request before `resume`, or in another process.
         secure: clients come by TLS.
         recheck_s: how often a connection is asked for its time-outs; the shortest of them.
     """
@@ -83,10 +85,9 @@ class Frontend(Door):
         self.table_ahead_s = table_ahead_s
         self.counters = counters
         self.handshakes = Handshakes()
-        self.draining = False
+        self.draining = self.parking = False
         self._clients: set[Stream] = set()
         self._tunnels_open = 0
-        self._when_tunnel_ends = self._tunnel_ended  # One object for all tunnels.
         self._emptied = trio.Event()
         self._emptied.set()
         self.use(settings, pool, tls=tls, routes=routes)
@@ -194,6 +195,8 @@ class Frontend(Door):
         self.tally.connections = len(self._clients)
         if self.draining:
             stream.drain()
+        elif self.parking:
+            stream.park()
 
     def is_full(self) -> bool:
         """Whether there are as many clients as there may be."""
@@ -217,13 +220,30 @@ class Frontend(Door):
             backend,
             decision,
             idle_s=self.timeouts.tunnel_idle_s,
-            ended=self._when_tunnel_ends,
+            host=self,
         )
         self._tunnels_open += 1
         self.forget(client)
 
-    def _tunnel_ended(self) -> None:
+    def tunnel_ended(self) -> None:
+        """A tunnel that came by here is no more, or another process's."""
         self._tunnels_open -= 1
+
+    def adopt_tunnel(self, lease: Lease, downstream: Carried, upstream: Carried) -> None:
+        """Go on with a tunnel of another process; `lease` names this listener."""
+        self._tunnels_open += 1
+        self.tunnels.adopt(lease, downstream, upstream)
+
+    def adopt(self, sock: socket.socket, client: str, ends: Ends | None, begun: bytes) -> None:
+        """Go on with an idle client of another process, which has read `begun` of a request."""
+
+        def make() -> Downstream:
+            adopted = Downstream(self, sock, client, ends)
+            if begun:
+                adopted.resume(begun)
+            return adopted
+
+        self._begin(sock, make)
 
     def forget(self, client: Stream) -> None:
         """The client's connection has ended, or is a tunnel's now."""
@@ -231,6 +251,26 @@ class Frontend(Door):
         self.tally.connections = len(self._clients)
         if not self._clients:
             self._emptied.set()
+
+    def park(self) -> None:
+        """Begin nothing: newcomers wait in the kernel's queue, and clients after their response."""
+        self.parking = True
+        self.leave_waiting()
+        for client in self._clients:
+            client.park()
+
+    def unpark(self) -> None:
+        """Go on as before `park`."""
+        self.reactor.catch_up()
+        self.parking = False
+        self.listen()
+        for client in list(self._clients):
+            client.unpark()
+
+    @property
+    def clients(self) -> list[Stream]:
+        """As they are now, tunnels apart."""
+        return list(self._clients)
 
     def drain(self) -> None:
         """Stop accepting, and let each client go after the response in progress.

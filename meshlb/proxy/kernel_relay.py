@@ -44,6 +44,7 @@ class KernelRelay:
         self._pairs_max = pairs_max
         self._ends: list[RelayedEnd | None] = []
         self._free_pairs: list[int] = []
+        self.is_aside = False
         self._undelivered: set[RelayedEnd] = set()
         self._has_undelivered = trio.Event()
         reactor.register(self.program.ring_fd, self._on_notices)
@@ -85,6 +86,26 @@ class KernelRelay:
         other.sit(2 * pair + 1)
         self._ends[2 * pair + 1] = other
         return True
+
+    def stand_aside(self) -> None:
+        """Have all bytes passed to user space, before tunnels move to another process.
+
+        The sockets stay where they sit, for what the program has passed to one would be lost if
+        it left: the other process has to keep `program.sockets_fd` open.
+        """
+        self.is_aside = True
+        self._reactor.catch_up()
+        for end in self._ends:
+            if end is not None:
+                end.stand_aside()
+
+    def go_on(self) -> None:
+        """Carry what can be carried again."""
+        self.is_aside = False
+        self._reactor.catch_up()
+        for end in self._ends:
+            if end is not None:
+                end.settle()
 
     def _take_pair(self) -> int | None:
         if self._free_pairs:

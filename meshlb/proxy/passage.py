@@ -60,6 +60,11 @@ class Passage(Stream):
         """Nothing is read yet, so this is the client breaking off."""
         self.abort()
 
+    @property
+    def is_deciding(self) -> bool:
+        """It does nothing else."""
+        return True
+
     async def _decide(self) -> None:
         try:
             with self._scope:

@@ -294,6 +294,29 @@ class DataPlane:
         for tls in self._tls.values():
             tls.use_secrets(cookie_secrets)
 
+    @property
+    def frontends(self) -> list[Frontend]:
+        """All that have, or may get, clients."""
+        return [*self._frontends, *self._retired]
+
+    def use_table(self, table: StickTable, table_now: Callable[[], float]) -> None:
+        """Ask another stick table from now on; nobody may be waiting for the one before."""
+        self._table, self._table_now = table, table_now
+        self.tunnels.use_table(table, table_now)
+        before, self.pools = self.pools, self._make_pools(self._settings)
+        for name, pool in self.pools.items():
+            pool.replace(before[name])
+        for frontend in self.frontends:
+            # A listener that is gone may have had a pool that is gone.
+            pool = self.pools.get(frontend.settings.pool) or next(iter(self.pools.values()))
+            frontend.table_ahead_s = table_now() - trio.current_time()
+            frontend.use(
+                frontend.settings,
+                pool,
+                tls=frontend.tls,
+                routes=self._routes(frontend.settings),
+            )
+
     async def drain(self, *, timeout_s: float) -> None:
         """Accept nobody new; return when all clients have gone, or have been sent away.
 
@@ -303,7 +326,7 @@ class DataPlane:
         for frontend in self._frontends:
             frontend.drain()
         with trio.move_on_after(timeout_s) as scope:
-            for frontend in [*self._frontends, *self._retired]:
+            for frontend in self.frontends:
                 await frontend.wait_empty()
             await self.tunnels.wait_empty()
         if scope.cancelled_caught:
@@ -315,13 +338,14 @@ class DataPlane:
         self._disconnect()
 
     def _disconnect(self) -> None:
-        for frontend in [*self._frontends, *self._retired]:
+        for frontend in self.frontends:
             frontend.stop_accepting()
             frontend.close_all()
         self.tunnels.close_all()
 
     def _close(self) -> None:
         self._disconnect()
+        self.tunnels.drop_kept()
         for sock in self._given.values():
             sock.close()
         for pool in self.pools.values():

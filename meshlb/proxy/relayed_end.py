@@ -199,9 +199,36 @@ class RelayedEnd(TunnelEnd):
             self._settle()
             self.peer._settle()
 
+    @property
+    def may_move(self) -> bool:
+        """Whether another process could go on with it: not while the kernel has its bytes."""
+        return self.state in (UNSEATED, APART, USER) and super().may_move
+
+    def stand_aside(self) -> None:
+        """Have everything passed to user space from now on."""
+        if self.state != CARRIED:
+            return
+        self._relay.program.rows[self.place * COLUMNS + LIMIT] = 0
+        # Reading takes the socket's lock: what the program redirected by the old limit is counted.
+        self._relay_read()
+        if self.state != CARRIED or self.closed:
+            return
+        if self.is_delivered():
+            self.state = USER
+            self._listen_for(0 if self.peer.backlog else READ)
+        else:
+            self._await_delivery()
+
+    def settle(self) -> None:
+        """The kernel may go on after `stand_aside`."""
+        if not self.closed:
+            self._settle()
+
     def _settle(self) -> None:
         """Let the kernel go on from here, if user space holds nothing that comes before."""
         peer = self.peer
+        if self._relay.is_aside:
+            return
         if self.state == UNSEATED:
             self._take_seats()
             return

@@ -186,6 +186,32 @@ class Stream(ABC):
     def drain(self) -> None:  # noqa: B027 - some are ended by others
         """The node is leaving: close now if nothing is in progress."""
 
+    def detach(self) -> None:
+        """Get no more events, with the socket open: another process may go on with it."""
+        self.closed = True
+        self._reactor.unregister(self.fd)
+
+    def attach(self) -> None:
+        """It has not: go on after `detach`."""
+        self.closed = False
+        if not self.muted:
+            self._reactor.register(self.fd, self.on_event, self._interest)
+
+    def abandon(self) -> None:
+        """It has: after `detach`, let go of the socket without a word to its other end."""
+        self._sock.close()
+
+    @property
+    def is_deciding(self) -> bool:
+        """Whether what becomes of it is being decided elsewhere."""
+        return False
+
+    def park(self) -> None:  # noqa: B027 - some have nothing to begin
+        """Another process may go on with the connection: begin nothing new on it."""
+
+    def unpark(self) -> None:  # noqa: B027 - some have nothing to begin
+        """This process goes on with it after all."""
+
     def cut(self) -> None:
         """The node stops: end now, as a failure if something is in progress."""
         self.abort()

@@ -7,6 +7,8 @@ half-closed tunnel goes on in its other direction. Knows nothing of what the byt
 An idle tunnel is these three objects, its lease and two sockets: no task, no buffer.
 """
 
+import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 from meshlb.model import SessionKey
@@ -14,8 +16,6 @@ from meshlb.net.reactor import BROKEN, READ, WRITE, Reactor
 from meshlb.proxy.stream import READ_BYTES, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from meshlb.proxy.backend import Backend
     from meshlb.proxy.counters import ProxyCounters
 
@@ -33,10 +33,10 @@ class Lease:
         ttl_s: the pin's idle lifetime.
         renew_every_s: how often the pin is renewed.
         idle_s: seconds without a byte in either direction after which the tunnel is closed.
-        ended: called once when it has ended.
+        host: counts it, and is told once when it has ended.
     """
 
-    __slots__ = ("backend", "ended", "idle_s", "key", "renew_every_s", "ttl_s")
+    __slots__ = ("backend", "host", "idle_s", "key", "renew_every_s", "ttl_s")
 
     def __init__(
         self,
@@ -46,14 +46,24 @@ class Lease:
         ttl_s: float,
         renew_every_s: float,
         idle_s: float,
-        ended: "Callable[[], None]",
+        host: "Host",
     ) -> None:
         self.backend = backend
         self.key = key
         self.ttl_s = ttl_s
         self.renew_every_s = renew_every_s
         self.idle_s = idle_s
-        self.ended = ended
+        self.host = host
+
+
+class Host(Protocol):
+    """The listener that a tunnel came by."""
+
+    name: str
+
+    def tunnel_ended(self) -> None:
+        """One of its tunnels is no more, or another process's."""
+        ...
 
 
 class Landlord(Protocol):
@@ -71,6 +81,22 @@ class Landlord(Protocol):
     def release(self, tunnel: "Tunnel") -> None:
         """The tunnel has ended."""
         ...
+
+    def recheck(self, tunnel: "Tunnel") -> None:
+        """The tunnel's time-outs may have been forgotten."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """One end of a tunnel on its way to another process."""
+
+    sock: socket.socket
+    backlog: bytes
+    ended: bool
+    shut: bool
+    silent_s: float
+    """Since the last byte."""
 
 
 class TunnelEnd(Stream):
@@ -98,6 +124,27 @@ class TunnelEnd(Stream):
         end.moved_bytes = 0
         end.take_over(stream)
         return end
+
+    @classmethod
+    def adopted(cls, reactor: Reactor, carried: Carried) -> Self:
+        """Go on with an end of another process, after `Tunnel.go_on`."""
+        end = cls(reactor, carried.sock)
+        end.ended, end.shut = carried.ended, carried.shut
+        end.backlog = bytearray(carried.backlog) or None
+        end.progress_at = reactor.now - carried.silent_s
+        end.moved_bytes = 0
+        return end
+
+    @property
+    def may_move(self) -> bool:
+        """Whether another process could go on with it."""
+        return type(self._sock) is socket.socket
+
+    def carried(self) -> Carried:
+        """All that another process needs to go on with it."""
+        assert isinstance(self._sock, socket.socket)
+        silent_s = max(0.0, self._reactor.now - self.progress_at)
+        return Carried(self._sock, bytes(self.backlog or b""), self.ended, self.shut, silent_s)
 
     def start(self) -> None:
         """Both ends are there: bytes may flow from this one."""
@@ -200,6 +247,37 @@ class Tunnel:
         self.downstream.start()
         if not self.closed:
             self.upstream.start()
+
+    def go_on(self) -> None:
+        """Both ends were another process's: let the bytes flow again."""
+        for end in (self.downstream, self.upstream):
+            reads = not (end.ended or end.peer.backlog)
+            end.open((READ if reads else 0) | (WRITE if end.backlog else 0))
+
+    @property
+    def may_move(self) -> bool:
+        """Whether another process could go on with it."""
+        return not self.closed and self.downstream.may_move and self.upstream.may_move
+
+    def detach(self) -> None:
+        """Stop: another process may go on with it."""
+        self._account()
+        self.closed = True
+        self.downstream.detach()
+        self.upstream.detach()
+
+    def attach(self) -> None:
+        """It has not: go on after `detach`."""
+        self.closed = False
+        self.downstream.attach()
+        self.upstream.attach()
+        self._landlord.recheck(self)
+
+    def abandon(self) -> None:
+        """It has: let go of both ends without a word."""
+        self.downstream.abandon()
+        self.upstream.abandon()
+        self._landlord.release(self)
 
     def check_deadline(self, now: float) -> float | None:
         """Close an idle tunnel; renew the pin of one that lives."""

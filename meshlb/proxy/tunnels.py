@@ -1,5 +1,6 @@
 """The register of this node's tunnels: starts them, keeps their pins alive, closes them."""
 
+import io
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.stream import Stream
-from meshlb.proxy.tunnel import Lease, Tunnel, TunnelEnd
+from meshlb.proxy.tunnel import Carried, Host, Lease, Tunnel, TunnelEnd
 
 if TYPE_CHECKING:
     from meshlb.proxy.kernel_relay import KernelRelay
@@ -25,6 +26,7 @@ class Tunnels:
 
     Attributes:
         counters: of the process.
+        kept: what relays of earlier processes of this node need for tunnels that came from them.
         relay: carries the bytes of new tunnels where it can; None: they stay in user space.
     """
 
@@ -36,6 +38,7 @@ class Tunnels:
         table_now: Callable[[], float],
     ) -> None:
         self.counters = counters
+        self.kept: list[io.FileIO] = []
         self.relay: KernelRelay | None = None
         self._reactor = reactor
         self._table = table
@@ -43,6 +46,10 @@ class Tunnels:
         self._open: set[Tunnel] = set()
         self._emptied = trio.Event()
         self._emptied.set()
+
+    def use_table(self, table: StickTable, table_now: Callable[[], float]) -> None:
+        """Keep pins alive in another table from now on."""
+        self._table, self._table_now = table, table_now
 
     def __len__(self) -> int:
         """Tunnels open now."""
@@ -60,12 +67,12 @@ class Tunnels:
         decision: Decision[Backend],
         *,
         idle_s: float,
-        ended: Callable[[], None],
+        host: Host,
     ) -> None:
         """Make a tunnel of two streams, which are spent afterwards.
 
         The backend's connection, which the caller has counted, is given back at the end; then
-        `ended` is called.
+        `host` is told.
         """
         rule = decision.rule
         lease = Lease(
@@ -74,15 +81,24 @@ class Tunnels:
             ttl_s=rule.ttl_s if rule is not None else 0.0,
             renew_every_s=rule.ttl_s / RENEWALS_PER_TTL if rule is not None else idle_s,
             idle_s=idle_s,
-            ended=ended,
+            host=host,
         )
         pair = self.relay.pair(downstream, upstream) if self.relay is not None else None
         down, up = pair or tuple(TunnelEnd.of(self._reactor, s) for s in (downstream, upstream))
+        self._join(lease, down, up).start()
+
+    def adopt(self, lease: Lease, downstream: Carried, upstream: Carried) -> None:
+        """Go on with a tunnel of another process; its bytes stay in user space."""
+        lease.backend.occupy()
+        ends = [TunnelEnd.adopted(self._reactor, end) for end in (downstream, upstream)]
+        self._join(lease, *ends).go_on()
+
+    def _join(self, lease: Lease, down: TunnelEnd, up: TunnelEnd) -> Tunnel:
         tunnel = Tunnel(self, lease, downstream=down, upstream=up, reactor=self._reactor)
         if not self._open:
             self._emptied = trio.Event()
         self._open.add(tunnel)
-        tunnel.start()
+        return tunnel
 
     def renew(self, lease: Lease) -> None:
         """Keep the pin of a tunnel alive."""
@@ -98,7 +114,18 @@ class Tunnels:
         self._open.discard(tunnel)
         if not self._open:
             self._emptied.set()
-        tunnel.lease.ended()
+            self.drop_kept()
+        tunnel.lease.host.tunnel_ended()
+
+    def drop_kept(self) -> None:
+        """No tunnel needs it any more."""
+        for file in self.kept:
+            file.close()
+        self.kept.clear()
+
+    def recheck(self, tunnel: Tunnel) -> None:
+        """Have the time-outs of a tunnel checked soon."""
+        self._reactor.schedule(tunnel, self._reactor.now)
 
     async def wait_empty(self) -> None:
         """Return when no tunnel is left."""

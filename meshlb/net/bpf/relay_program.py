@@ -61,6 +61,7 @@ class RelayProgram:
 
     Attributes:
         rows: the shared state; column c of place p is at `p * COLUMNS + c`.
+        sockets_fd: the program works for the seated sockets while anybody has this one open.
         ring_fd: readable while user space has been told something.
     """
 
@@ -91,7 +92,7 @@ class RelayProgram:
                     flags=calls.MMAPABLE,
                 )
             )
-            sockets_fd = self._own(
+            self.sockets_fd = sockets_fd = self._own(
                 calls.create_map(calls.SOCKMAP, key_bytes=4, value_bytes=4, entries_max=places)
             )
             ring_bytes = ring_size_bytes(places)

@@ -47,6 +47,9 @@ class Rig:
         self.outer: list[trio.SocketStream] = []
         self.tunnels: list[Tunnel] = []
 
+    def tunnel_ended(self) -> None:
+        pass
+
     def tunnel(self, *, idle_s: float = 60.0, renew_every_s: float = 60.0):
         client, inner_client = tcp_pair()
         backend, inner_backend = tcp_pair()
@@ -60,7 +63,7 @@ class Rig:
             ttl_s=60.0,
             renew_every_s=renew_every_s,
             idle_s=idle_s,
-            ended=lambda: None,
+            host=self,
         )
         pair = self.relay.pair(*streams) if self.relay else None
         assert pair or not self.relay
