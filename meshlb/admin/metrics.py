@@ -56,6 +56,8 @@ class Meters:
     store_written: bool = True
     store_waiting: int = 0
     store_forgotten: int = 0
+    datagrams_dropped: Mapping[str, int] = field(default_factory=dict)
+    """Of clients of UDP listeners, by reason."""
     proxy_headers_refused: int = 0
     """Connections closed for want of a valid PROXY header."""
     tls_handshakes: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -97,6 +99,12 @@ def _of_the_data_plane(meters: Meters) -> Iterator[Metric]:
         "Requests refused for their syntax.",
         (),
         [((), meters.malformed_requests)],
+    )
+    yield _counter(
+        "meshlb_udp_dropped",
+        "Datagrams of UDP listeners that were not passed on, by reason; and flows that made room.",
+        ("reason",),
+        _by_one(meters.datagrams_dropped, ()),
     )
     yield _counter(
         "meshlb_proxy_headers_refused",

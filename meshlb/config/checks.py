@@ -159,21 +159,32 @@ def _admin_is_guarded(document: Document) -> Iterator[str]:
 
 
 def _addresses_are_unique(document: Document) -> Iterator[str]:
-    bound: list[tuple[Place, Address]] = []
+    bound: list[tuple[Place, Address, str]] = []
     admin = {"admin": {"bind": str(ADMIN_ADDRESS), **_keys(document.get("admin"))}}
     for pattern in ("cluster.bind", "admin.bind", "listener.*.bind"):
         for place, raw in paths.find({**document, **admin}, pattern):
             address = _value(place, raw)
             if not isinstance(address, Address) or address.port == 0:
                 continue
-            for other_place, other in bound:
-                if _collide(address, other):
+            transports = _transports(document, place)
+            for other_place, other, others in bound:
+                if _collide(address, other) and set(transports) & set(others):
                     yield (
                         f'{paths.show(place)} = "{address}": {paths.show(other_place)} is bound '
                         f'to "{other}" already'
                     )
                     break
-            bound.append((place, address))
+            bound.append((place, address, transports))
+
+
+def _transports(document: Document, place: Place) -> str:
+    """`t` for TCP, `u` for UDP: what is bound at `place`."""
+    if place[0] == "cluster":
+        return "tu"
+    if place[0] == "admin":
+        return "t"
+    listener = _keys(_list(document.get("listener"))[int(place[1])])
+    return "u" if listener.get("protocol") == "udp" else "t"
 
 
 def _collide(one: Address, other: Address) -> bool:
@@ -185,6 +196,22 @@ def _collide(one: Address, other: Address) -> bool:
     return first.version == second.version and (first.is_unspecified or second.is_unspecified)
 
 
+def _udp_listeners(document: Document) -> Iterator[str]:
+    for place, listener in paths.find(document, "listener.*"):
+        if _keys(listener).get("protocol") != "udp":
+            continue
+        if _keys(listener).get("proxy_protocol"):
+            yield f"{paths.show((*place, 'proxy_protocol'))}: a UDP listener has none; leave it out"
+        name = _keys(listener).get("pool")
+        pool = _keys(_keys(document.get("pool")).get(str(name)))
+        health = _keys(pool.get("health"))
+        if pool and "path" not in health and health.get("protocol") != "udp":
+            yield (
+                f'pool.{name}.health.protocol: expected "udp", or a `path`, for '
+                f"{paths.show(place)} speaks UDP: a TCP connect tells nothing of its backends"
+            )
+
+
 CHECKS: Final[tuple[Callable[[Document], Iterator[str]], ...]] = (
     _cluster_has_secrets,
     _cluster_can_be_reached,
@@ -193,6 +220,7 @@ CHECKS: Final[tuple[Callable[[Document], Iterator[str]], ...]] = (
     _names_are_unique,
     _addresses_are_unique,
     _listeners_know_their_pool,
+    _udp_listeners,
     _pools_have_backends,
     _sticky_rules,
 )

@@ -28,7 +28,6 @@ class Unsupported:
 
 UNSUPPORTED: Final = (
     Unsupported("node.workers", "more than one process", (0,)),
-    Unsupported("listener.*.protocol", "UDP", ("http", "tcp")),
     Unsupported(
         "pool.*.sticky.*.by",
         "session keys from SOAP headers",

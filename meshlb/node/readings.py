@@ -39,15 +39,7 @@ def take(mesh: Mesh, plane: DataPlane, store: LmdbPins, *, sync: Mapping[str, Sy
             "upstream": proxy.relayed_up_bytes,
             "downstream": proxy.relayed_down_bytes,
         },
-        connections={
-            "downstream": sum(t.connections for t in proxy.listeners.values()),
-            "upstream": sum(
-                backend.in_use + len(backend.idle)
-                for pool in plane.pools.values()
-                for backend in pool.backends.values()
-            ),
-            "tunnels": len(plane.tunnels),
-        },
+        connections=_connections(plane),
         loop_lag_s=counted.loop_lag_s,
         messages_unknown=counted.messages_unknown,
         datagrams_refused=dict(counted.datagrams_refused),
@@ -61,6 +53,7 @@ def take(mesh: Mesh, plane: DataPlane, store: LmdbPins, *, sync: Mapping[str, Sy
         heals=mesh.heals().count,
         pins_moved_by_heals=mesh.heals().moved,
         sessions_refused=counted.sessions_refused,
+        datagrams_dropped=dict(proxy.datagrams_dropped),
         proxy_headers_refused=sum(t.proxy_headers_refused for t in proxy.listeners.values()),
         tls_handshakes={
             (name, kind): count
@@ -77,3 +70,15 @@ def take(mesh: Mesh, plane: DataPlane, store: LmdbPins, *, sync: Mapping[str, Sy
         },
         malformed_requests=sum(t.malformed for t in proxy.listeners.values()),
     )
+
+
+def _connections(plane: DataPlane) -> dict[str, int]:
+    return {
+        "downstream": sum(t.connections for t in plane.counters.listeners.values()),
+        "upstream": sum(
+            backend.in_use + len(backend.idle)
+            for pool in plane.pools.values()
+            for backend in pool.backends.values()
+        ),
+        "tunnels": len(plane.tunnels),
+    }

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from meshlb.config.schema import ListenerSettings, Settings
 from meshlb.errors import ConfigError, ListenError
 from meshlb.model import Address, PoolName
-from meshlb.net.sockets import BACKLOG_CONNECTIONS, bind_tcp, describe
+from meshlb.net.sockets import BACKLOG_CONNECTIONS, bind_tcp, bind_udp, describe
 from meshlb.net.tls_server import ServerTls
 from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.pool import Pool
+from meshlb.proxy.udp_frontend import UdpFrontend
+
+AnyFrontend = Frontend | UdpFrontend
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Change:
 
 
 def find_sockets(
-    wanted: Iterable[ListenerSettings], frontends: Iterable[Frontend], *, listening: bool
+    wanted: Iterable[ListenerSettings], frontends: Iterable[AnyFrontend], *, listening: bool
 ) -> tuple[dict[str, socket.socket], frozenset[socket.socket]]:
     """A socket for each listener, and which of them are fresh.
 
@@ -77,7 +80,7 @@ def find_sockets(
 class _Held:
     """The sockets that are open now, each to be taken once."""
 
-    def __init__(self, frontends: Iterable[Frontend]) -> None:
+    def __init__(self, frontends: Iterable[AnyFrontend]) -> None:
         self._by_place: dict[tuple[Address, bool], socket.socket] = {}
         self._by_name: dict[tuple[str, Address, bool], socket.socket] = {}
         for frontend in frontends:
@@ -99,9 +102,14 @@ class _Held:
         return sock
 
 
+def bind_listener(settings: ListenerSettings) -> socket.socket:
+    """A bound socket as `settings` ask for it; see `bind_tcp` and `bind_udp`."""
+    return (bind_udp if settings.protocol == "udp" else bind_tcp)(settings.bind)
+
+
 def _open(settings: ListenerSettings, *, listening: bool) -> socket.socket:
-    sock = bind_tcp(settings.bind)
-    if listening:
+    sock = bind_listener(settings)
+    if listening and sock.type is socket.SOCK_STREAM:
         try:
             sock.listen(BACKLOG_CONNECTIONS)
         except OSError as error:

@@ -221,7 +221,7 @@ class Client(Stream):
             self._drop_kept()
             return None
         self._kept = None
-        backend.connections += 1
+        backend.occupy()
         return upstream
 
     def _drop_kept(self) -> None:

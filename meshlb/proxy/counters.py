@@ -36,4 +36,6 @@ class ProxyCounters:
     connect_failures: int = 0
     redispatches: int = 0
     retries: int = 0
+    datagrams_dropped: dict[str, int] = field(default_factory=dict)
+    """Of UDP listeners, by reason; also flows that had to make room."""
     listeners: dict[str, ListenerCounters] = field(default_factory=dict)

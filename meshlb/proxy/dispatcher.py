@@ -49,6 +49,7 @@ class Dispatcher:
 
     Attributes:
         announces: by which PROXY header, if any, a backend is told whom a connection is for.
+        doubt: told of each backend that could not be reached.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Dispatcher:
         tls: ClientTls | None,
         doubt: Callable[[Backend], None],
     ) -> None:
-        """Wire a dispatcher; it owns nothing. `doubt` is told of each failed connect."""
+        """Wire a dispatcher; it owns nothing."""
         self.announces: ProxyVersion | None = settings.proxy_protocol
         self._pool = pool
         self._reactor = reactor
@@ -75,7 +76,7 @@ class Dispatcher:
         self._counters = counters
         self._connect_timeout_s = settings.connect_timeout_s
         self._tls = tls
-        self._doubt = doubt
+        self.doubt = doubt
 
     def announcement(self, fd: int, ends: Ends | None) -> bytes:
         """What a connection to a backend begins with, where it is for one client alone.
@@ -160,7 +161,7 @@ class Dispatcher:
                 if error.status == 503:
                     raise  # It is this node that has run out of something.
                 failed[backend.name] = error
-                self._doubt(backend)
+                self.doubt(backend)
                 self._counters.redispatches += 1
                 self._router.redirect(decision, failed)
         if failed:

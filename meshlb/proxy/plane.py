@@ -12,16 +12,16 @@ from meshlb.core.sticky.table import StickTable
 from meshlb.core.tls.names import ServerNames
 from meshlb.model import Address, PoolName
 from meshlb.net.reactor import Reactor
-from meshlb.net.sockets import bind_tcp
 from meshlb.net.tls_server import ServerTls
 from meshlb.proxy.backend import Backend
-from meshlb.proxy.change import Change, find_sockets
+from meshlb.proxy.change import AnyFrontend, Change, bind_listener, find_sockets
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.kernel_relay import PAIRS_MAX, KernelRelay, RelayChoice, open_relay
 from meshlb.proxy.pool import Pool
 from meshlb.proxy.role import ALONE, Role
 from meshlb.proxy.tunnels import Tunnels
+from meshlb.proxy.udp_frontend import UdpFrontend
 
 log = structlog.get_logger()
 
@@ -77,8 +77,8 @@ class DataPlane:
         self.pools = self._make_pools(settings)
         self._tls: Mapping[str, ServerTls] = self._make_tls(settings)
         self._prober = role.probing(self.pools.values())
-        self._frontends: list[Frontend] = []
-        self._retired: list[Frontend] = []
+        self._frontends: list[AnyFrontend] = []
+        self._retired: list[AnyFrontend] = []
         self._nursery: trio.Nursery | None = None
         self._relay: KernelRelay | None = None
         self.relay_choice = RelayChoice(False, "the node has not started yet")
@@ -118,7 +118,7 @@ class DataPlane:
             self._open_relay()
             async with trio.open_nursery() as self._nursery:
                 for settings in self._settings.listeners:
-                    sock = self._given.pop(settings.name, None) or bind_tcp(settings.bind)
+                    sock = self._given.pop(settings.name, None) or bind_listener(settings)
                     self._frontends.append(self._make_frontend(settings, sock))
                 if self._relay is not None:
                     self._nursery.start_soon(self._relay.run)
@@ -184,7 +184,7 @@ class DataPlane:
         self._reactor.catch_up()
         wanted = {listener.name: listener for listener in change.settings.listeners}
         taken = set(change.sockets.values())
-        staying: dict[str, Frontend] = {}
+        staying: dict[str, AnyFrontend] = {}
         for frontend in self._frontends:
             name = frontend.name
             stays = name in wanted and wanted[name].protocol == frontend.settings.protocol
@@ -230,8 +230,20 @@ class DataPlane:
         )
         self.tunnels.relay = self._relay
 
-    def _make_frontend(self, settings: ListenerSettings, sock: socket.socket) -> Frontend:
+    def _make_frontend(self, settings: ListenerSettings, sock: socket.socket) -> AnyFrontend:
         assert self._nursery is not None
+        table_ahead_s = self._table_now() - trio.current_time()
+        if settings.protocol == "udp":
+            return UdpFrontend(
+                settings,
+                self.pools[settings.pool],
+                sock,
+                reactor=self._reactor,
+                nursery=self._nursery,
+                table_ahead_s=table_ahead_s,
+                counters=self.counters,
+                serves_datagrams=self._role.serves_datagrams,
+            )
         return Frontend(
             settings,
             self.pools[settings.pool],
@@ -241,7 +253,7 @@ class DataPlane:
             reactor=self._reactor,
             tunnels=self.tunnels,
             nursery=self._nursery,
-            table_ahead_s=self._table_now() - trio.current_time(),
+            table_ahead_s=table_ahead_s,
             counters=self.counters,
             accepts_max=self._role.accepts_max,
         )

@@ -18,6 +18,7 @@ from meshlb.core.balance.health import Health
 from meshlb.core.proxy_protocol import write_own_header
 from meshlb.errors import UpstreamError
 from meshlb.model import PoolName
+from meshlb.net.datagrams import look_at_port
 from meshlb.net.sockets import OUT_OF_RESOURCES
 from meshlb.net.tls_client import ClientTls, connect
 from meshlb.proxy.backend import Backend
@@ -197,6 +198,9 @@ async def probe(
     if settings.path is None:
         timeout_s = settings.timeout_s
         try:
+            if settings.protocol == "udp":
+                await look_at_port(backend.address, timeout_s=timeout_s)
+                return ""
             sock = await connect(backend.address, tls, timeout_s=timeout_s, first=first)
         except UpstreamError as error:
             return None if error.status == 503 else str(error)

@@ -38,6 +38,14 @@ class Role:
     make_backend: MakeBackend = _plain
     """Makes a backend of a pool."""
 
+    @property
+    def serves_datagrams(self) -> bool:
+        """Whether it reads the sockets of UDP listeners.
+
+        One process does that alone: datagrams that came to another one would be another flow.
+        """
+        return self is ALONE or not self.accepts_max
+
 
 ALONE: Final = Role()
 """Everything in one process."""

@@ -49,7 +49,11 @@ class ListenerSettings(Table):
     """Where clients connect. Port 0 takes a free one."""
 
     protocol: Annotated[Literal["http", "tcp", "udp"], Choice(("http", "tcp", "udp"))] = "http"
-    """What is spoken: HTTP/1.1 with WebSockets, or plain bytes."""
+    """What is spoken: HTTP/1.1 with WebSockets, plain bytes, or datagrams. With `"udp"` the
+    datagrams of one source address and port are a flow, which ends when it has been silent for
+    `timeouts.idle`; `max_connections` is how many there are at a time, and the one that has sent
+    nothing for the longest makes room for a newcomer. Sources of datagrams can be forged: let a
+    packet filter keep such away, above all where clients are pinned by `source-ip`."""
 
     pool: Annotated[PoolName, LABEL]
     """The pool that answers."""

@@ -60,6 +60,11 @@ class HealthSettings(Table):
     """What to GET; any answer from 200 to 399 is good. Choose a page that fails when the
     application cannot serve. Left out: a connection that is accepted is good."""
 
+    protocol: Annotated[Literal["tcp", "udp"], Choice(("tcp", "udp"))] = "tcp"
+    """What a probe without `path` is. `"tcp"`: a connection, good if it is accepted. `"udp"`, for
+    the backends of a UDP listener: an empty datagram, good unless an answer says that nobody is at
+    the port. Where the application answers HTTP too, `path` tells more."""
+
     interval_s: Annotated[float, Duration("50ms", "10m")] = Field(default=2.0, alias="interval")
     """From one probe to the next, for each node and backend."""
 

@@ -5,6 +5,11 @@ import pytest
 from meshlb.config import parse
 from tests.unit.config.test_loader import CONTRACT, MINIMAL, SECRET, faults_of
 
+UDP = MINIMAL.replace("bind", 'protocol = "udp"\nbind').replace(
+    "[[pool.app.backend]]", '[pool.app]\nhealth = { protocol = "udp" }\n[[pool.app.backend]]'
+)
+UDP_TOO = '[[listener]]\nname = "too"\nbind = "127.0.0.1:8080"\npool = "app"\n'
+
 REFUSED = {
     "a pool without backends": (
         MINIMAL + "[pool.empty]\n",
@@ -85,6 +90,20 @@ REFUSED = {
         MINIMAL + '[[pool.app.sticky]]\nby = "cookie"\n' * 2,
         "pool.app.sticky[1]: is never reached, for pool.app.sticky[0] has its `by` and `name`",
     ),
+    "a UDP listener that expects a PROXY header": (
+        UDP.replace("bind", "proxy_protocol = true\nbind"),
+        "listener[0].proxy_protocol: a UDP listener has none; leave it out",
+    ),
+    "a UDP listener whose backends are probed by TCP": (
+        UDP.replace('health = { protocol = "udp" }', ""),
+        'pool.app.health.protocol: expected "udp", or a `path`, for listener[0] speaks UDP: a TCP '
+        "connect tells nothing of its backends",
+    ),
+    "two UDP listeners on one address": (
+        UDP + UDP_TOO + 'protocol = "udp"\n',
+        'listener[1].bind = "127.0.0.1:8080": '
+        'listener[0].bind is bound to "127.0.0.1:8080" already',
+    ),
     "nothing to do": (
         "",
         "listener: there is none, and no [cluster]; a node needs at least one [[listener]]",
@@ -101,6 +120,10 @@ def test_options_that_contradict_each_other_are_one_fault(name: str) -> None:
 @pytest.mark.parametrize("bind", ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "unix:/run/meshlb.sock"])
 def test_an_admin_api_that_strangers_cannot_reach_needs_no_token(bind: str) -> None:
     parse(f'{MINIMAL}[admin]\nbind = "{bind}"\n', directory=Path("/"))
+
+
+def test_tcp_and_udp_have_ports_of_their_own() -> None:
+    parse(UDP + UDP_TOO, directory=Path("/"))
 
 
 def test_wildcards_of_the_two_families_do_not_collide() -> None:

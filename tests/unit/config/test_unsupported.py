@@ -16,7 +16,6 @@ from tests.unit.config.test_loader import MINIMAL, faults_of
     [
         ("[node]\nworkers = 2\n" + MINIMAL, "node.workers"),
         ('[node]\nworkers = "auto"\n' + MINIMAL, "node.workers"),
-        (MINIMAL.replace("bind", 'protocol = "udp"\nbind'), "listener[0].protocol"),
         (
             MINIMAL + '[[pool.app.sticky]]\nby = "soap"\nname = "{urn:x}Session"\n',
             "pool.app.sticky[0].by",
