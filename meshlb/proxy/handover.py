@@ -36,8 +36,8 @@ async def pause(plane: DataPlane, *, timeout_s: float) -> None:
 
     Returns once nobody waits for a decision any more; who does after `timeout_s` is cut off.
     """
-    for frontend in plane.frontends:
-        frontend.park()
+    for listener in plane.listeners:
+        listener.park()
     with trio.move_on_after(timeout_s):
         while any(c.is_deciding for f in plane.frontends for c in f.clients):  # noqa: ASYNC110 - each ends in a way of its own
             await trio.sleep(DECIDE_POLL_S)
@@ -62,8 +62,8 @@ def resume(plane: DataPlane) -> None:
     """Go on as before `pause` and `stand_aside`."""
     if plane.tunnels.relay is not None:
         plane.tunnels.relay.go_on()
-    for frontend in plane.frontends:
-        frontend.unpark()
+    for listener in plane.listeners:
+        listener.unpark()
 
 
 @dataclass(slots=True)

@@ -307,9 +307,14 @@ class DataPlane:
             tls.use_secrets(cookie_secrets)
 
     @property
-    def frontends(self) -> list[Frontend]:
+    def listeners(self) -> list[AnyFrontend]:
         """All that have, or may get, clients."""
         return [*self._frontends, *self._retired]
+
+    @property
+    def frontends(self) -> list[Frontend]:
+        """Those of `listeners` whose clients have connections."""
+        return [listener for listener in self.listeners if isinstance(listener, Frontend)]
 
     def use_table(self, table: StickTable, table_now: Callable[[], float]) -> None:
         """Ask another stick table from now on; nobody may be waiting for the one before."""
@@ -318,7 +323,7 @@ class DataPlane:
         before, self.pools = self.pools, self._make_pools(self._settings)
         for name, pool in self.pools.items():
             pool.replace(before[name])
-        for frontend in self.frontends:
+        for frontend in self.listeners:
             # A listener that is gone may have had a pool that is gone.
             pool = self.pools.get(frontend.settings.pool) or next(iter(self.pools.values()))
             frontend.table_ahead_s = table_now() - trio.current_time()
@@ -338,7 +343,7 @@ class DataPlane:
         for frontend in self._frontends:
             frontend.drain()
         with trio.move_on_after(timeout_s) as scope:
-            for frontend in self.frontends:
+            for frontend in self.listeners:
                 await frontend.wait_empty()
             await self.tunnels.wait_empty()
         if scope.cancelled_caught:
@@ -350,7 +355,7 @@ class DataPlane:
         self._disconnect()
 
     def _disconnect(self) -> None:
-        for frontend in self.frontends:
+        for frontend in self.listeners:
             frontend.stop_accepting()
             frontend.close_all()
         self.tunnels.close_all()

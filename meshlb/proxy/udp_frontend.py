@@ -45,6 +45,7 @@ class UdpFrontend:
         buffer: where datagrams are read into, one at a time.
         draining: no new flows, and those there are end when they fall silent.
         recheck_s: how often a flow is asked for its time-outs.
+        tls: datagrams have none.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class UdpFrontend:
         self.tally = counters.listeners.setdefault(settings.name, ListenerCounters())
         self.buffer = bytearray(DATAGRAM_BYTES_MAX)
         self.draining = False
+        self.tls = None
         self._view = memoryview(self.buffer)
         self._serves = serves_datagrams
         self._flows: OrderedDict[object, UdpFlow] = OrderedDict()
@@ -146,6 +148,14 @@ class UdpFrontend:
         elif self._sock is not None:
             self._stop_reading()
             self._sock = None
+
+    def park(self) -> None:
+        """Leave what comes in the kernel's queue, for another process or for `unpark`."""
+        self._stop_reading()
+
+    def unpark(self) -> None:
+        """Go on after `park`."""
+        self.listen()
 
     def _on_datagrams(self, event: int) -> None:
         for _ in range(DATAGRAMS_PER_EVENT_MAX):
