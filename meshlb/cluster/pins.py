@@ -68,6 +68,7 @@ class PinAgent:
             on_work=self._wake,
             on_done=self._done,
         )
+        self._store = store
         self._clock = clock
         self.counters = counters
         self._waiting: dict[int, Callable[[Pin], None]] = {}
@@ -83,6 +84,10 @@ class PinAgent:
         self._token += 1
         self._waiting[self._token] = on_done
         self.turns.receive(ClaimStarted(self._token, proposal))
+
+    def commit(self) -> None:
+        """Have on the disk what was written so far: somebody is about to be told of it."""
+        self._store.commit()
 
     def _done(self, effect: ClaimDone) -> None:
         self.counters.claims[effect.outcome.value] += 1

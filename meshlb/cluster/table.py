@@ -106,8 +106,12 @@ class MemberTable:
             self._turns.stored(key, extended)
 
     def unpin(self, key: SessionKey) -> bool:
-        """Puts a tombstone in the place of a live pin, cluster-wide; False where there is none."""
+        """Puts a tombstone in the place of a live pin, cluster-wide; False where there is none.
+
+        It is on this node's disk then: whoever asked may be told, whatever happens next.
+        """
         stone = self._replica.unpin(key, self._now())
         if stone is not None:
+            self._agent.commit()
             self._turns.stored(key, stone)
         return stone is not None

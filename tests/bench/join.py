@@ -2,23 +2,28 @@
 
 `python -m tests.bench.join [--pins N] [--rounds N]`
 
-`ready` is from the start of the process until /readyz says so, `copied` the part of it from the
-first word of a member; the process's own start is the rest. Then the tables are compared record
-by record. `lag` is the worst that the nodes' own metric has shown: a ticker that wakes every
-50 ms says how late it was, so of a single stall it sees what is left at its next tick. `bytes a
-pin` is the growth of resident memory (of which the table itself, a file mapped into memory and
-shared with whoever else maps it, is a part) against a node of an empty cluster, over the pins.
-`again` is the time until /readyz of a node that was killed and comes back with its table.
+`ready` is from the start of the process until /readyz says so. `equal` is the part of it from when
+the node takes part until it holds the whole table, and serves from it; the rest is the start of
+Python. Then the tables are compared record by record (`differ`). `again` is `ready` of a node that
+was killed and comes back with its table.
+
+`lag` is the worst that the nodes' own metric has shown: a ticker that wakes every 50 ms says how
+late it was, so of a single stall it sees what is left at its next tick. `CPU` is what the copy has
+cost each side, for the joiner with its start: unlike times it hardly depends on other load.
+
+The second table is memory, see `tests.bench.memory`: of a node whose table has grown, and of one
+that has copied it.
 """
 
 import argparse
 import re
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.rig import Column, median_columns, print_table, running
+from tests.bench.memory import Memory
+from tests.bench.rig import Column, CpuTime, median_columns, print_table, running
 from tests.peers.harness import backends, tables
 from tests.peers.harness.mesh import HEADER, Mesh, Node, Plan, new_secret
 
@@ -30,15 +35,25 @@ BACKENDS = ("s1", "s2", "s3")
 
 COLUMNS = [
     Column("ready s", digits=2),
-    Column("copied s", digits=2),
+    Column("equal s", digits=2),
     Column("again s", digits=2),
     Column("lag giver ms"),
     Column("lag joiner ms"),
-    Column("bytes a pin, giver", digits=0),
-    Column("joiner", digits=0),
-    Column("not in the file", digits=0),
+    Column("CPU giver s", digits=2),
+    Column("CPU joiner s", digits=2),
     Column("differ", digits=0),
 ]
+
+MEMORY_COLUMNS = [Column(title, digits=0) for title in ("heap", "table", "bytes a pin")]
+
+
+@dataclass(slots=True)
+class Joined:
+    """One round; `figures` in the order of `COLUMNS`, memory in that of `MEMORY_COLUMNS`."""
+
+    figures: list[float]
+    grown: list[float] = field(default_factory=list)
+    copied: list[float] = field(default_factory=list)
 
 
 def main() -> None:
@@ -59,31 +74,16 @@ def main() -> None:
                 join(Mesh(root / f"round-{number}", plan), table, arguments.pins, empty)
                 for number in range(arguments.rounds)
             ]
-    print_table(
-        f"{arguments.pins:,} pins to an empty node", COLUMNS, {"meshlb": median_columns(rounds)}
-    )
-    for figures in rounds:
-        print(
-            "  ".join(f"{c.title} {f:,.{c.digits}f}" for c, f in zip(COLUMNS, figures, strict=True))
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Resident bytes of a process."""
-
-    total: int
-    private: int
-    """Without what is mapped from files."""
-
-    @classmethod
-    def of(cls, pid: int) -> "Memory":
-        status = Path(f"/proc/{pid}/status").read_text()
-        total, file = (
-            int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]  # there
-            for name in ("VmRSS", "RssFile")
-        )
-        return cls(total, total - file)
+    medians = {"meshlb": median_columns([joined.figures for joined in rounds])}
+    print_table(f"{arguments.pins:,} pins to an empty node", COLUMNS, medians)
+    for joined in rounds:
+        told = zip(COLUMNS, joined.figures, strict=True)
+        print("  ".join(f"{column.title} {figure:,.{column.digits}f}" for column, figure in told))
+    memory = {
+        "table that has grown": median_columns([joined.grown for joined in rounds]),
+        "table that was copied": median_columns([joined.copied for joined in rounds]),
+    }
+    print_table("memory of all processes of a node, bytes a pin", MEMORY_COLUMNS, memory)
 
 
 def idle_memory(mesh: Mesh) -> Memory:
@@ -91,41 +91,43 @@ def idle_memory(mesh: Mesh) -> Memory:
     with running(*((node, node.port) for node in mesh.nodes)):
         mesh.wait_ready()
         time.sleep(SETTLE_S)
-        return Memory.of(mesh.nodes[0].pid)
+        return Memory.of(mesh.nodes[0])
 
 
-def join(mesh: Mesh, table: Path, pins: int, empty: Memory) -> list[float]:
-    """Figures in the order of `COLUMNS`."""
+def join(mesh: Mesh, table: Path, pins: int, empty: Memory) -> Joined:
+    """One round."""
     *givers, joiner = mesh.nodes
     for giver in givers:
         tables.copy(table, giver.folder / "state")
     with running(*((node, node.port) for node in givers)):
         mesh.wait_ready()
         time.sleep(SETTLE_S)  # until what the start has cost is out of the metric
-        with running((joiner, joiner.admin_port)):
-            lags = Lags(mesh.nodes)
-            ready_s = wait_ready(joiner, lags)
+        lags = Lags(mesh.nodes)
+        before = [CpuTime.of(giver.pid) for giver in givers]
+        try:
+            ready_s = start(joiner, lags)
+            spent = [CpuTime.of(giver.pid) - cpu for giver, cpu in zip(givers, before, strict=True)]
+            joiner_cpu = CpuTime.of(joiner.pid)
             lags.watch(SETTLE_S)
-            giver_memory, joiner_memory = (Memory.of(n.pid) for n in (givers[0], joiner))
-            copied_s = float(re.findall(r'"after_s": ([\d.]+)', joiner.output())[-1])
+            grown, copied = (Memory.of(node).over(empty, pins) for node in (givers[0], joiner))
+            equal_s = float(re.findall(r'"after_s": ([\d.]+)', joiner.output())[-1])
             joiner.kill()
-            joiner.start()
-            again_s = wait_ready(joiner, lags)
-            for node in mesh.nodes:
-                node.kill()
+            again_s = start(joiner, lags)
+        finally:
+            joiner.kill()
     read = [tables.read(node.folder / "state") for node in mesh.nodes]
     differing = sum(read[0].get(key) != record for key, record in read[2].items())
-    return [
+    figures = [
         ready_s,
-        copied_s,
+        equal_s,
         again_s,
         1e3 * max(lags.worst_s[giver.name] for giver in givers),
         1e3 * lags.worst_s[joiner.name],
-        (giver_memory.total - empty.total) / pins,
-        (joiner_memory.total - empty.total) / pins,
-        (joiner_memory.private - empty.private) / pins,
+        max(cpu.total_s for cpu in spent),
+        joiner_cpu.total_s,
         abs(len(read[0]) - len(read[2])) + differing,
     ]
+    return Joined(figures, grown, copied)
 
 
 class Lags:
@@ -150,9 +152,10 @@ class Lags:
             time.sleep(POLL_S)
 
 
-def wait_ready(node: Node, lags: Lags) -> float:
-    """Seconds from now until the node is ready."""
+def start(node: Node, lags: Lags) -> float:
+    """Start a node; seconds until it is ready."""
     begin = time.monotonic()
+    node.start()
     while not node.is_ready:
         if time.monotonic() - begin > PATIENCE_S:
             raise SystemExit(f"{node.name} is not ready:\n{node.output()[-3000:]}")

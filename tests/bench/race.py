@@ -27,6 +27,8 @@ HAPROXY_CONFIG = """
 global
     nbthread 1
     localpeer lb-{number}
+    hard-stop-after 5s
+    {cli}
 defaults
     mode http
     timeout connect 5s
@@ -39,7 +41,7 @@ frontend web
     default_backend app
 backend app
     balance roundrobin
-    stick-table type string len 64 size 1m expire 20m peers mesh
+    stick-table type string len 64 size {size} expire 20m peers mesh
     stick on req.hdr(X-Session)
 {servers}
 """
@@ -83,16 +85,24 @@ def race(ports: list[int], keys: list[str]) -> list[float]:
     return [len(keys), len(split), len(still), len(keys) * len(ports) * PER_NODE / took_s]
 
 
-def haproxy_peers(root: Path, origins: list[Backend]) -> list[tuple[Child, int]]:
-    """Three HAProxy nodes that replicate their stick tables to each other."""
+def haproxy_peers(
+    root: Path, origins: list[Backend], *, size: int = 1_048_576, has_cli: bool = False
+) -> list[tuple[Child, int]]:
+    """Three HAProxy nodes that replicate their stick tables to each other.
+
+    With `has_cli` each takes commands at `haproxy-N.sock`.
+    """
     addresses = [free_port() for _ in range(3)]
     peers = "\n".join(f"    peer lb-{n} 127.0.0.1:{port}" for n, port in enumerate(addresses, 1))
     servers = "\n".join(f"    server {o.name} 127.0.0.1:{o.port}" for o in origins)
     nodes = []
     for number in (1, 2, 3):
         port, config = free_port(), root / f"haproxy-{number}.cfg"
+        cli = f"stats socket {root}/haproxy-{number}.sock level admin" if has_cli else ""
         config.write_text(
-            HAPROXY_CONFIG.format(number=number, port=port, peers=peers, servers=servers)
+            HAPROXY_CONFIG.format(
+                number=number, port=port, peers=peers, servers=servers, size=size, cli=cli
+            )
         )
         argv = [tool("haproxy"), "-db", "-f", str(config)]
         nodes.append((Child(f"haproxy-{number}", argv, root / f"haproxy-{number}.log"), port))

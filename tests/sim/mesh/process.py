@@ -340,6 +340,10 @@ class Process:
         self._waiting[self._tokens] = answered
         self.turns.receive(ClaimStarted(self._tokens, proposal))
 
+    def commit(self) -> None:
+        """As `PinAgent.commit`."""
+        self.store.commit()
+
     def _done(self, done: ClaimDone) -> None:
         self.counters.claims[done.outcome.value] += 1
         self._answers.append((self._waiting.pop(done.token), done.pin))

@@ -131,3 +131,12 @@ async def test_a_late_loop_reads_before_it_judges(autojump_clock: trio.testing.M
         await trio.testing.wait_all_tasks_blocked()
         assert not asked & {type(entry) for entry in world.diary}
         nursery.cancel_scope.cancel()
+
+
+async def test_an_unpin_is_on_the_disk_before_the_operator_is_told() -> None:
+    world = World()
+    world.table.plant(proposal(key_of(1), "s1"))
+    world.agent.turns.take()
+    world.diary.clear()
+    assert world.table.unpin(key_of(1))
+    assert world.diary == ["put", "commit"]
