@@ -36,10 +36,7 @@ def main() -> None:
     for seed in target.seeds():
         if len(seed) <= INPUT_BYTES_MAX:
             (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
-    words = chosen.corpus / f"{chosen.target}.words"
-    words.write_text("".join(f'"{_escaped(word)}"\n' for word in getattr(target, "WORDS", ())))
     options = [
-        f"-dict={words}",
         f"-max_total_time={chosen.seconds}",
         f"-max_len={INPUT_BYTES_MAX}",
         f"-artifact_prefix={chosen.corpus}/{chosen.target}-",
@@ -47,6 +44,10 @@ def main() -> None:
         "-timeout=10",
         "-rss_limit_mb=1024",
     ]
+    if words := getattr(target, "WORDS", ()):  # an empty dictionary ends libFuzzer
+        file = chosen.corpus / f"{chosen.target}.words"
+        file.write_text("".join(f'"{_escaped(word)}"\n' for word in words))
+        options.append(f"-dict={file}")
     atheris.Setup([sys.argv[0], *options, str(corpus)], target.check)
     atheris.Fuzz()
 
