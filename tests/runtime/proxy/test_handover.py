@@ -13,6 +13,7 @@ import trio
 
 from meshlb.config.loader import load
 from meshlb.core.sticky.closed_table import ClosedTable
+from meshlb.net.reactor import Reactor
 from meshlb.proxy import handover
 from meshlb.proxy.plane import DataPlane
 from tests.runtime.proxy.messages import get, head, ok
@@ -42,9 +43,11 @@ async def heir_of(rig: Rig, directory: Path, old: str = "", new: str = "") -> As
     path = directory / "rig.toml"
     path.write_text(path.read_text().replace(old, new))
     sockets = {name: sock.dup() for name, sock in rig.plane.sockets.items()}
+    reactor = Reactor()
     plane = DataPlane(
         load(path),
         rig.table,
+        reactor=reactor,
         table_now=time.time,
         cookie_secrets=(COOKIE_SECRET,),
         key_secret=KEY_SECRET,
@@ -59,12 +62,14 @@ async def heir_of(rig: Rig, directory: Path, old: str = "", new: str = "") -> As
     await handover.pause(rig.plane, timeout_s=1)
     rig.plane.use_table(ClosedTable(), time.time)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(reactor.run)
         await nursery.start(run)
         await plane.accepting.wait()
         heir = Rig(plane, rig.table, nursery, gate)
         heir.origins = rig.origins
         yield heir
         nursery.cancel_scope.cancel()
+    reactor.close()
 
 
 def move(rig: Rig, heir: Rig) -> int:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from meshlb.config.loader import parse
 from meshlb.model import Address, BackendName, BackendState, PoolName
 from meshlb.net.datagrams import DATAGRAM_BYTES_MAX
+from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.udp_flow import WAITING_MAX
@@ -112,10 +113,11 @@ async def running(
         + backends,
         directory=Path("/nowhere"),
     )
-    table = DictTable()
+    table, reactor = DictTable(), Reactor()
     plane = DataPlane(
         settings,
         table,
+        reactor=reactor,
         table_now=time.time,
         cookie_secrets=(COOKIE_SECRET,),
         key_secret=KEY_SECRET,
@@ -129,11 +131,13 @@ async def running(
     rig = Rig(plane, table, ports)
     try:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(reactor.run)
             await nursery.start(run)
             await plane.accepting.wait()
             with trio.fail_after(TEST_S_MAX):
                 yield rig
             nursery.cancel_scope.cancel()
+        reactor.close()
         assert sum(rig.backend(name).connections for name in ports) == 0
     finally:
         for port in [*ports.values(), *rig.clients]:
