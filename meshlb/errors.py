@@ -9,6 +9,8 @@ MeshlbError
 ├── HandOverError        the other process of an upgrade: gone, late, or not of our kind
 ├── RelayError           this machine: it has no kernel relay, and the operator wants one
 ├── ListenError          an address that cannot be bound
+├── WorkerError          another process of this node: stuck, or it makes no sense
+│   └── WorkerGoneError      it has ended
 ├── DownstreamError      the client: bad syntax, limits, time-outs        (has an HTTP status)
 ├── UpstreamError        the backend: refused, reset, invalid or late     (has an HTTP status)
 └── PeerError            another member, or somebody who claims to be one
@@ -63,6 +65,14 @@ class ListenError(MeshlbError):
 
 class HandOverError(MeshlbError):
     """An upgrade: the other process does not do its part; this one goes on with what it has."""
+
+
+class WorkerError(MeshlbError):
+    """A process of this node does not keep up, or says what it should not."""
+
+
+class WorkerGoneError(WorkerError):
+    """A process of this node has ended."""
 
 
 class DownstreamError(MeshlbError):

@@ -48,11 +48,15 @@ UNMIRRORED = {
     "meshlb/core/balance/candidate.py": "an interface without behaviour",
     "meshlb/core/sticky/table.py": "an interface without behaviour",
     "meshlb/proxy/probing.py": "an interface without behaviour",
+    **{
+        f"meshlb/workers/{name}.py": "tests/runtime/workers: real processes"
+        for name in ("__main__", "post", "process")
+    },
     "meshlb/node/life.py": "tests/peers: it only wires what is tested apart",
     "meshlb/net/last_resort.py": "tests/runtime/proxy/test_bugs.py: what a bug leaves standing",
     **{
         f"meshlb/node/{name}.py": "tests/peers ask it through the admin API"
-        for name in ("readings", "shapes", "view")
+        for name in ("readings", "shapes")
     },
     **{
         f"meshlb/proxy/{name}.py": "tests/runtime/proxy: seen from both ends of real sockets"

@@ -64,6 +64,11 @@ class Meters:
     """Completed ones, by listener, and `full` or `resumed`."""
     tls_handshakes_failed: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """By listener and reason."""
+    workers: int = 0
+    """Processes that let clients in now, where the node has several."""
+    worker_restarts: int = 0
+    worker_words_dropped: int = 0
+    """What workers had for their member while too much waited, claims included."""
     malformed_requests: int = 0
     """Requests answered 400 or 431 because of their syntax."""
 
@@ -82,6 +87,7 @@ class NodeMetrics(Collector):
         """All families, each series that is known before the first event at 0."""
         meters = self._source()
         yield from _of_the_data_plane(meters)
+        yield from _of_the_workers(meters)
         yield from _of_the_mesh(meters)
         yield from _of_the_repair(meters)
         yield from _of_the_refusals(meters)
@@ -141,6 +147,27 @@ def _of_the_data_plane(meters: Meters) -> Iterator[Metric]:
         "How late the event loop last woke.",
         (),
         [((), meters.loop_lag_s)],
+    )
+
+
+def _of_the_workers(meters: Meters) -> Iterator[Metric]:
+    yield _gauge(
+        "meshlb_workers",
+        "Worker processes that let clients in; 0 where one process does everything.",
+        (),
+        [((), meters.workers)],
+    )
+    yield _counter(
+        "meshlb_worker_restarts",
+        "Worker processes that have ended and were replaced.",
+        (),
+        [((), meters.worker_restarts)],
+    )
+    yield _counter(
+        "meshlb_worker_words_dropped",
+        "Claims, pins and uses of pins that workers could not tell, because too much waited.",
+        (),
+        [((), meters.worker_words_dropped)],
     )
 
 

@@ -135,6 +135,21 @@ class KernelRelayView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """A process that serves clients."""
+
+    number: int
+    pid: int | None
+    """None while none is there: one has ended and another one is about to start."""
+    accepting: bool
+    connections: int
+    """Clients that it serves, tunnels apart."""
+    tunnels: int
+    restarts: int
+    """How often it was replaced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
     """This node at a glance."""
 
@@ -159,6 +174,8 @@ class StatusView:
     sync: Mapping[str, SyncView] = field(default_factory=dict)
     """By peer; one that this node has no stream to, or was never compared with, is missing."""
     store: StoreView = StoreView()
+    workers: tuple[WorkerView, ...] = ()
+    """The processes that serve clients; none where the node is one process."""
     config: ConfigView = ConfigView()
     kernel_relay: KernelRelayView = KernelRelayView()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from meshlb.cli import logs
+from meshlb import logs
 from meshlb.cli.check import CONFIG, report
 from meshlb.cli.group import Refused
 from meshlb.errors import ConfigError, MeshlbError

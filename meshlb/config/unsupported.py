@@ -27,7 +27,6 @@ class Unsupported:
 
 
 UNSUPPORTED: Final = (
-    Unsupported("node.workers", "more than one process", (0,)),
     Unsupported(
         "pool.*.sticky.*.by",
         "session keys from SOAP headers",

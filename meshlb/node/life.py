@@ -11,6 +11,7 @@ The only place where proxy and cluster meet. Its life:
 import contextlib
 import gc
 import math
+import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -28,12 +29,16 @@ from meshlb.core.keyring import first_hash_key
 from meshlb.errors import ConfigError, StoreError
 from meshlb.model import BackendName, BackendState, PoolName
 from meshlb.net.reactor import Reactor
+from meshlb.node.front import Front
 from meshlb.node.reloading import Reloader
 from meshlb.node.view import LiveNode
 from meshlb.proxy.plane import DataPlane
+from meshlb.proxy.role import ALONE
 from meshlb.store import LmdbPins, Owner, open_pins
 from meshlb.store.secret import own_secret
 from meshlb.wire.messages import BackendOverride
+from meshlb.workers.board import WORKERS_MAX
+from meshlb.workers.crew import Crew
 
 LEAVE_S_MAX = 2.0
 """How long saying farewell may take; drain gets the rest of `shutdown_timeout`."""
@@ -113,6 +118,7 @@ class Node:
             cookie_secrets = (own_secret(data_dir),)
             key_secret = first_hash_key(cookie_secrets[0])
         store.on_fading, store.on_provisional = self._mesh.fading, self._mesh.unsettled
+        crew = self._make_crew()
         self._plane = DataPlane(
             settings,
             self._mesh.table,
@@ -120,21 +126,38 @@ class Node:
             table_now=self._mesh.clock.now,
             cookie_secrets=cookie_secrets,
             key_secret=key_secret,
+            role=ALONE if crew is None else crew.role,
         )
+        self._front = Front(self._plane, crew)
+        self._front.use_secrets(cookie_secrets=cookie_secrets, key_secret=key_secret)
         self._mesh.table.why_unusable = self._why_unusable
         for word in self._mesh.overrides():
             self._apply(word)
         self._leaving = trio.Event()
         self._reloader = Reloader(
-            load, settings, mesh=self._mesh, plane=self._plane, order=self._apply
+            load, settings, mesh=self._mesh, front=self._front, order=self._apply
         )
         self._view = LiveNode(
             settings,
             mesh=self._mesh,
-            plane=self._plane,
+            front=self._front,
             store=store,
             reloader=self._reloader,
             leave=self._leaving.set,
+        )
+
+    def _make_crew(self) -> Crew | None:
+        wanted = self._settings.node.workers
+        count = min(len(os.sched_getaffinity(0)), WORKERS_MAX) if wanted == "auto" else wanted
+        if not count:
+            return None
+        cluster = self._settings.cluster
+        return Crew(
+            count,
+            store=self._store,
+            table=self._mesh.table,
+            table_now=self._mesh.clock.now,
+            is_strict=cluster is not None and cluster.mode == "strict",
         )
 
     async def run(self, ready: Callable[[LiveNode], None] | None) -> None:
@@ -142,7 +165,7 @@ class Node:
         may_listen = trio.Event()
 
         async def serve_clients(*, task_status: trio.TaskStatus[None]) -> None:
-            await self._plane.run(may_listen=may_listen, task_status=task_status)
+            await self._front.run(may_listen=may_listen, task_status=task_status)
 
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -177,7 +200,7 @@ class Node:
         while not self._mesh.readiness()[0]:  # noqa: ASYNC110 - it depends on many things
             await trio.sleep(READY_POLL_S)
         may_listen.set()
-        await self._plane.accepting.wait()
+        await self._front.wait_accepting()
         _spare_the_collector()
         log.info("node ready", node=self._settings.node.name)
         if ready is not None:
@@ -222,7 +245,7 @@ class Node:
         total_s = self._reloader.settings.node.shutdown_timeout_s
         farewell_s = min(LEAVE_S_MAX, total_s * LEAVE_FRACTION_MAX)
         log.info("node leaves", node=self._settings.node.name, within_s=total_s)
-        await self._plane.drain(timeout_s=total_s - farewell_s)
+        await self._front.drain(timeout_s=total_s - farewell_s)
         with trio.move_on_after(farewell_s):
             await self._mesh.leave()
         log.info("node has left", node=self._settings.node.name)
@@ -231,7 +254,7 @@ class Node:
         """The cluster's secrets have changed: cookies and session keys follow at once."""
         keys = self._mesh.keys
         assert keys is not None
-        self._plane.use_secrets(cookie_secrets=keys.keyring.secrets, key_secret=keys.hash_key)
+        self._front.use_secrets(cookie_secrets=keys.keyring.secrets, key_secret=keys.hash_key)
 
     def _why_unusable(self, pool: PoolName, backend: BackendName) -> str:
         """Why sessions leave a backend, as this node sees it now."""

@@ -10,16 +10,16 @@ from meshlb.admin.metrics import Meters
 from meshlb.admin.view import SyncView
 from meshlb.cluster.mesh import Mesh
 from meshlb.node import shapes
+from meshlb.node.front import Front
 from meshlb.proxy.greeting import FAILURES
-from meshlb.proxy.plane import DataPlane
 from meshlb.store import LmdbPins
 
 STATUS_CLASSES_MAX: Final = 5
 
 
-def take(mesh: Mesh, plane: DataPlane, store: LmdbPins, *, sync: Mapping[str, SyncView]) -> Meters:
+def take(mesh: Mesh, front: Front, store: LmdbPins, *, sync: Mapping[str, SyncView]) -> Meters:
     """Read all counters."""
-    proxy, counted = plane.counters, mesh.counters
+    proxy, counted = front.counters, mesh.counters
     return Meters(
         requests={
             (name, f"{status}xx"): tally.answered[status]
@@ -39,7 +39,11 @@ def take(mesh: Mesh, plane: DataPlane, store: LmdbPins, *, sync: Mapping[str, Sy
             "upstream": proxy.relayed_up_bytes,
             "downstream": proxy.relayed_down_bytes,
         },
-        connections=_connections(plane),
+        connections={
+            "downstream": sum(t.connections for t in proxy.listeners.values()),
+            "upstream": front.upstreams,
+            "tunnels": front.tunnels,
+        },
         loop_lag_s=counted.loop_lag_s,
         messages_unknown=counted.messages_unknown,
         datagrams_refused=dict(counted.datagrams_refused),
@@ -68,17 +72,8 @@ def take(mesh: Mesh, plane: DataPlane, store: LmdbPins, *, sync: Mapping[str, Sy
             for name, tally in proxy.listeners.items()
             for reason in FAILURES
         },
+        workers=sum(worker.accepting for worker in front.workers),
+        worker_restarts=sum(worker.restarts for worker in front.workers),
+        worker_words_dropped=front.words_dropped,
         malformed_requests=sum(t.malformed for t in proxy.listeners.values()),
     )
-
-
-def _connections(plane: DataPlane) -> dict[str, int]:
-    return {
-        "downstream": sum(t.connections for t in plane.counters.listeners.values()),
-        "upstream": sum(
-            backend.in_use + len(backend.idle)
-            for pool in plane.pools.values()
-            for backend in pool.backends.values()
-        ),
-        "tunnels": len(plane.tunnels),
-    }

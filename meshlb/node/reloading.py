@@ -18,8 +18,8 @@ from meshlb.cluster.options import ClusterOptions
 from meshlb.config import Settings
 from meshlb.config.changes import Difference, differences
 from meshlb.errors import ConfigError
+from meshlb.node.front import Front
 from meshlb.proxy.backend import Backend
-from meshlb.proxy.plane import DataPlane
 from meshlb.wire.messages import BackendOverride
 
 WAITING_MAX = 8
@@ -54,7 +54,7 @@ class Reloader:
         settings: Settings,
         *,
         mesh: Mesh,
-        plane: DataPlane,
+        front: Front,
         order: Callable[[BackendOverride], None],
     ) -> None:
         """Wire it.
@@ -63,11 +63,11 @@ class Reloader:
             load: reads and checks the file; it may take its time, and raises `ConfigError`.
             settings: what the node was started with.
             mesh: this node's; it knows what operators have said.
-            plane: this node's.
+            front: this node's.
             order: makes an operator's word on a backend count.
         """
         self._load = load
-        self._mesh, self._plane = mesh, plane
+        self._mesh, self._front = mesh, front
         self._order = order
         self._turn = trio.Lock()
         self._waiting = 0
@@ -124,7 +124,7 @@ class Reloader:
         if faults:
             raise ConfigError(faults)
         self._refuse_if_leaving()
-        change = await self._plane.prepare(settings)
+        change = await self._front.prepare(settings)
         try:
             self._refuse_if_leaving()
         except ConfigError:
@@ -132,27 +132,28 @@ class Reloader:
             raise
         # From here on nothing waits and nothing fails.
         known = self._backends()
-        self._plane.commit(change)
+        self._front.commit(change)
         self._order_new(known)
         if cluster is not None:
             self._mesh.use(cluster)
         self.settings, self.loaded_at, self.last_failure = settings, time.time(), None
         self.reloads += 1
+        await self._front.caught_up()
         log.info("configuration reloaded", changes=[str(each) for each in found])
         return found
 
     def _refuse_if_leaving(self) -> None:
-        if self._plane.draining:
+        if self._front.draining:
             raise ConfigError(["the node is leaving; it takes no other configuration"])
 
     def _backends(self) -> set[Backend]:
-        pools = self._plane.pools.values()
+        pools = self._front.pools.values()
         return {backend for pool in pools for backend in pool.backends.values()}
 
     def _order_new(self, known: set[Backend]) -> None:
         """What operators have said counts for backends that were not here when they said it."""
         for word in self._mesh.overrides():
-            pool = self._plane.pools.get(word.pool)
+            pool = self._front.pools.get(word.pool)
             backend = None if pool is None else pool.backends.get(word.backend)
             if backend is not None and backend not in known:
                 self._order(word)

@@ -46,9 +46,9 @@ from meshlb.model import (
     SessionKey,
 )
 from meshlb.node import readings, shapes
+from meshlb.node.front import Front
 from meshlb.node.keys import KeyOrders
 from meshlb.node.reloading import Reloader
-from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.pool import Pool
 from meshlb.store import LmdbPins
 from meshlb.wire.versions import common_of
@@ -66,7 +66,7 @@ class LiveNode:
         settings: Settings,
         *,
         mesh: Mesh,
-        plane: DataPlane,
+        front: Front,
         store: LmdbPins,
         reloader: Reloader,
         leave: Callable[[], None],
@@ -75,7 +75,7 @@ class LiveNode:
         self._settings = settings
         self._mesh = mesh
         self._keys = KeyOrders(mesh)
-        self._plane = plane
+        self._front = front
         self._store = store
         self._reloader = reloader
         self._leave = leave
@@ -98,7 +98,7 @@ class LiveNode:
             reason=reason,
             quorate=self._mesh.is_quorate,
             protocol=self._protocol(),
-            listeners={name: str(address) for name, address in self._plane.addresses.items()},
+            listeners={name: str(address) for name, address in self._front.addresses.items()},
             sync=self._sync(),
             store=StoreView(
                 written=self._store.degraded is None,
@@ -106,20 +106,21 @@ class LiveNode:
                 waiting=self._store.unwritten,
                 forgotten=self._store.forgotten,
             ),
+            workers=self._front.workers,
             config=shapes.config_view(self._reloader.loaded_at, self._reloader.last_failure),
             kernel_relay=KernelRelayView(
-                active=self._plane.relay_choice.active, reason=self._plane.relay_choice.reason
+                active=self._front.relay_choice.active, reason=self._front.relay_choice.reason
             ),
         )
 
     def ready(self) -> tuple[bool, str]:
         """Whether listeners accept and the table is in sync; if not, the reason."""
-        if self._plane.draining:
+        if self._front.draining:
             return False, "the node is leaving"
         in_sync, reason = self._mesh.readiness()
         if not in_sync:
             return False, reason
-        if not self._plane.accepting.is_set():
+        if not self._front.accepting:
             return False, "the listeners do not accept yet"
         return True, ""
 
@@ -172,7 +173,7 @@ class LiveNode:
                     for backend in pool.backends.values()
                 ),
             )
-            for pool in self._plane.pools.values()
+            for pool in self._front.pools.values()
         )
 
     def _order(self, pool: PoolName, backend: BackendName) -> OrderView | None:
@@ -216,7 +217,7 @@ class LiveNode:
 
     def meters(self) -> Meters:
         """The counters as they stand."""
-        return readings.take(self._mesh, self._plane, self._store, sync=self._sync())
+        return readings.take(self._mesh, self._front, self._store, sync=self._sync())
 
     async def unpin(self, pool: PoolName, key: str) -> bool:
         """Forget the pin of `key` cluster-wide; False where there was none."""
@@ -230,6 +231,7 @@ class LiveNode:
         if backend not in self._pool(pool).backends:
             raise unknown_backend(pool, backend)
         receipt = await self._mesh.set_backend_state(pool, backend, state)
+        await self._front.caught_up()
         return ReceiptView(
             acknowledged=receipt.acknowledged,
             waiting_for=receipt.waiting_for,
@@ -289,7 +291,7 @@ class LiveNode:
         }
 
     def _pool(self, name: PoolName) -> Pool:
-        pool = self._plane.pools.get(name)
+        pool = self._front.pools.get(name)
         if pool is None:
             raise unknown_pool(name)
         return pool

@@ -6,13 +6,13 @@ again. It changes nothing that serves.
 """
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from meshlb.config.schema import ListenerSettings, Settings
 from meshlb.errors import ConfigError, ListenError
 from meshlb.model import Address, PoolName
-from meshlb.net.sockets import BACKLOG_CONNECTIONS, bind_tcp, bind_udp, describe
+from meshlb.net.sockets import BACKLOG_CONNECTIONS, describe
 from meshlb.net.tls_server import ServerTls
 from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.pool import Pool
@@ -41,7 +41,11 @@ class Change:
 
 
 def find_sockets(
-    wanted: Iterable[ListenerSettings], frontends: Iterable[AnyFrontend], *, listening: bool
+    wanted: Iterable[ListenerSettings],
+    frontends: Iterable[AnyFrontend],
+    *,
+    bind: Callable[[ListenerSettings], socket.socket],
+    listening: bool,
 ) -> tuple[dict[str, socket.socket], frozenset[socket.socket]]:
     """A socket for each listener, and which of them are fresh.
 
@@ -50,6 +54,7 @@ def find_sockets(
     Args:
         wanted: the listeners.
         frontends: who has sockets now.
+        bind: gives a fresh one.
         listening: fresh ones listen at once, so that nothing about them can fail later.
 
     Raises:
@@ -64,7 +69,7 @@ def find_sockets(
         sock = held.take(settings)
         if sock is None:
             try:
-                sock = _open(settings, listening=listening)
+                sock = _open(settings, bind, listening=listening)
             except ListenError as error:
                 faults.append(f"listener.{settings.name}.bind: {error}")
                 continue
@@ -102,13 +107,13 @@ class _Held:
         return sock
 
 
-def bind_listener(settings: ListenerSettings) -> socket.socket:
-    """A bound socket as `settings` ask for it; see `bind_tcp` and `bind_udp`."""
-    return (bind_udp if settings.protocol == "udp" else bind_tcp)(settings.bind)
-
-
-def _open(settings: ListenerSettings, *, listening: bool) -> socket.socket:
-    sock = bind_listener(settings)
+def _open(
+    settings: ListenerSettings,
+    bind: Callable[[ListenerSettings], socket.socket],
+    *,
+    listening: bool,
+) -> socket.socket:
+    sock = bind(settings)
     if listening and sock.type is socket.SOCK_STREAM:
         try:
             sock.listen(BACKLOG_CONNECTIONS)

@@ -14,7 +14,7 @@ from meshlb.model import Address, PoolName
 from meshlb.net.reactor import Reactor
 from meshlb.net.tls_server import ServerTls
 from meshlb.proxy.backend import Backend
-from meshlb.proxy.change import AnyFrontend, Change, bind_listener, find_sockets
+from meshlb.proxy.change import AnyFrontend, Change, find_sockets
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.kernel_relay import PAIRS_MAX, KernelRelay, RelayChoice, open_relay
@@ -86,6 +86,11 @@ class DataPlane:
         self.draining = False
 
     @property
+    def settings(self) -> Settings:
+        """What it serves by."""
+        return self._settings
+
+    @property
     def addresses(self) -> dict[str, Address]:
         """Where clients reach the listeners, by name, once they are bound."""
         return {frontend.name: frontend.address for frontend in self._frontends}
@@ -118,7 +123,7 @@ class DataPlane:
             self._open_relay()
             async with trio.open_nursery() as self._nursery:
                 for settings in self._settings.listeners:
-                    sock = self._given.pop(settings.name, None) or bind_listener(settings)
+                    sock = self._given.pop(settings.name, None) or self._role.bind(settings)
                     self._frontends.append(self._make_frontend(settings, sock))
                 if self._relay is not None:
                     self._nursery.start_soon(self._relay.run)
@@ -149,7 +154,10 @@ class DataPlane:
         assert self._nursery is not None, "`run` comes first"
         tls = self._make_tls(settings)
         sockets, fresh = find_sockets(
-            settings.listeners, self._frontends, listening=self.accepting.is_set()
+            settings.listeners,
+            self._frontends,
+            bind=self._role.bind,
+            listening=self.accepting.is_set(),
         )
         change = Change(settings, self._make_pools(settings), tls, sockets, fresh)
         try:

@@ -4,12 +4,14 @@ Owns only the choice. A node of one process does everything. Of several, one hol
 sockets and probes the backends, and the others accept and serve.
 """
 
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from meshlb.config.schema import BackendSettings
+from meshlb.config.schema import BackendSettings, ListenerSettings
 from meshlb.model import PoolName
+from meshlb.net.sockets import bind_tcp, bind_udp
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.door import ACCEPTS_PER_EVENT_MAX
 from meshlb.proxy.pool import MakeBackend, Pool
@@ -21,6 +23,10 @@ def _probe(pools: Iterable[Pool]) -> Probing:
     from meshlb.proxy.prober import Prober
 
     return Prober(pools)
+
+
+def _bind(listener: ListenerSettings) -> socket.socket:
+    return (bind_udp if listener.protocol == "udp" else bind_tcp)(listener.bind)
 
 
 def _plain(pool: PoolName, settings: BackendSettings) -> Backend:
@@ -37,6 +43,8 @@ class Role:
     """Makes what tells of the health of the backends."""
     make_backend: MakeBackend = _plain
     """Makes a backend of a pool."""
+    bind: Callable[[ListenerSettings], socket.socket] = _bind
+    """Gives a listener's socket, bound and not blocking, or raises `ListenError`."""
 
     @property
     def serves_datagrams(self) -> bool:

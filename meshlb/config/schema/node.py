@@ -35,8 +35,10 @@ class NodeSettings(Table):
     choose this where there are some."""
 
     workers: Annotated[int | Literal["auto"], Workers(0, 256)] = 0
-    """Proxy processes. 0: everything in one process, right for tests and small nodes. `"auto"`:
-    one a core."""
+    """Processes that serve clients, beside the one that takes part in the cluster. 0: one process
+    does everything, right for tests and small nodes. `"auto"`: one a core. A worker that dies
+    takes its own clients with it, and nobody else's; another one takes its place at once. Each
+    needs about 50 MiB."""
 
     kernel_relay: Annotated[
         Literal["auto", "off", "required"], Choice(("auto", "off", "required"))

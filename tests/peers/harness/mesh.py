@@ -23,6 +23,9 @@ ADMIN_TIMEOUT_S = 10.0
 START_PATIENCE_S = 90.0
 """What a start may take where all cores are busy with something else."""
 
+WORKERS = int(os.environ.get("MESHLB_TEST_WORKERS", "0"))
+"""How many processes serve the clients of a node where a test does not care."""
+
 PINS_MAX = 1_000
 """The most pins that the admin API lists at once."""
 
@@ -48,6 +51,7 @@ class Plan:
     cluster: str = "test"
     secret: str = ""
     shutdown_timeout: str = "5s"
+    workers: int = WORKERS
     max_head: str = "32KiB"
     timeouts: str = '{ head = "5s", idle = "30s", tunnel_idle = "10m" }'
     response_timeout: str = "20s"
@@ -99,6 +103,7 @@ class Node(Child):
 name = "{self.name}"
 data_dir = "{self.folder / "state"}"
 shutdown_timeout = "{plan.shutdown_timeout}"
+workers = {plan.workers}
 {unusable}
 
 [cluster]

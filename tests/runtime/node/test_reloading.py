@@ -14,6 +14,7 @@ from meshlb.core.keyring import first_hash_key
 from meshlb.errors import ConfigError
 from meshlb.model import BackendName, BackendState, NodeName, PoolName
 from meshlb.net.reactor import Reactor
+from meshlb.node.front import Front
 from meshlb.node.reloading import WAITING_MAX, Reloader
 from meshlb.proxy.plane import DataPlane
 from meshlb.wire.messages import BackendOverride
@@ -59,7 +60,7 @@ class Scene:
         )
         self.reads = 0
         self.reloader = Reloader(
-            self._load, settings, mesh=self.mesh, plane=self.plane, order=self._order
+            self._load, settings, mesh=self.mesh, front=Front(self.plane, None), order=self._order
         )
 
     def _load(self):  # type: ignore[no-untyped-def]  # what `load` gives

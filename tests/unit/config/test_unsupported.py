@@ -14,8 +14,6 @@ from tests.unit.config.test_loader import MINIMAL, faults_of
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("[node]\nworkers = 2\n" + MINIMAL, "node.workers"),
-        ('[node]\nworkers = "auto"\n' + MINIMAL, "node.workers"),
         (
             MINIMAL + '[[pool.app.sticky]]\nby = "soap"\nname = "{urn:x}Session"\n',
             "pool.app.sticky[0].by",

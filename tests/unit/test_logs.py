@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from meshlb.cli import logs
+from meshlb import logs
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,7 @@
-"""How a node logs: to stderr, for people in a terminal and as JSON elsewhere."""
+"""How a node logs: to stderr, for people in a terminal and as JSON elsewhere.
+
+Owns the choice, so that further processes of the node can be told to log alike.
+"""
 
 import logging
 import sys
@@ -10,8 +13,13 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("auto", "text", "json")
 
 
+chosen = {"level": "info", "form": "auto"}
+"""What `configure` was last called with."""
+
+
 def configure(*, level: str, form: str) -> None:
     """Set structlog up for this process; `form` is one of `FORMATS`."""
+    chosen.update(level=level, form=form)
     in_colour = sys.stderr.isatty()
     as_text = form == "text" or (form == "auto" and in_colour)
     shared: list[structlog.typing.Processor] = [

@@ -1,0 +1,160 @@
+"""What a node turns to its clients: the data plane of this process, or that and its workers.
+
+Owns the difference, so that nobody else in the node has to know it.
+"""
+
+from collections.abc import Mapping
+
+import trio
+
+from meshlb.admin.view import WorkerView
+from meshlb.config.schema import Settings
+from meshlb.model import Address, PoolName
+from meshlb.proxy.change import Change
+from meshlb.proxy.counters import ProxyCounters
+from meshlb.proxy.kernel_relay import RelayChoice
+from meshlb.proxy.plane import DataPlane
+from meshlb.proxy.pool import Pool
+from meshlb.workers.crew import Crew
+
+
+class Front:
+    """One per node."""
+
+    def __init__(self, plane: DataPlane, crew: Crew | None) -> None:
+        """`crew`: None where this process serves the clients itself."""
+        self._plane = plane
+        self._crew = crew
+
+    async def run(
+        self,
+        *,
+        may_listen: trio.Event,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled; `started` once all addresses are bound. See `DataPlane.run`."""
+        crew = self._crew
+        if crew is None:
+            await self._plane.run(may_listen=may_listen, task_status=task_status)
+            return
+        gate = trio.Event()
+
+        async def serve(*, task_status: trio.TaskStatus[None]) -> None:
+            await self._plane.run(may_listen=gate, task_status=task_status)
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve)
+            nursery.start_soon(crew.run, self._plane)
+            task_status.started()
+            await may_listen.wait()
+            await crew.ready.wait()
+            gate.set()
+            await self._plane.accepting.wait()
+            crew.open()
+
+    async def wait_accepting(self) -> None:
+        """Return once clients are let in, by every process that serves them."""
+        await self._plane.accepting.wait()
+        if self._crew is not None:
+            await self._crew.accepting.wait()
+
+    @property
+    def accepting(self) -> bool:
+        """Whether clients are let in."""
+        return self._plane.accepting.is_set() and (
+            self._crew is None or self._crew.accepting.is_set()
+        )
+
+    @property
+    def draining(self) -> bool:
+        """Whether nobody new is let in any more."""
+        return self._plane.draining
+
+    @property
+    def pools(self) -> Mapping[PoolName, Pool]:
+        """As this process sees them: their states hold for all."""
+        return self._plane.pools
+
+    @property
+    def addresses(self) -> dict[str, Address]:
+        """Where clients reach the listeners, by name."""
+        return self._plane.addresses
+
+    @property
+    def relay_choice(self) -> RelayChoice:
+        """Whether tunnels are relayed in the kernel: what this process can, its workers can."""
+        return self._plane.relay_choice
+
+    @property
+    def counters(self) -> ProxyCounters:
+        """What all processes have counted."""
+        return self._plane.counters if self._crew is None else self._crew.tally().proxy
+
+    @property
+    def tunnels(self) -> int:
+        """Tunnels open now."""
+        return len(self._plane.tunnels) if self._crew is None else self._crew.tally().tunnels
+
+    @property
+    def upstreams(self) -> int:
+        """Connections to backends, in use or waiting for a request."""
+        backends = [b for pool in self.pools.values() for b in pool.backends.values()]
+        if self._crew is None:
+            idle = sum(len(backend.idle) for backend in backends)
+        else:
+            idle = self._crew.tally().idle_upstreams
+        return idle + sum(backend.in_use for backend in backends)
+
+    @property
+    def words_dropped(self) -> int:
+        """What workers could not tell this process, because too much waited."""
+        if self._crew is None:
+            return 0
+        tally = self._crew.tally()
+        return tally.claims_refused + tally.words_dropped
+
+    @property
+    def workers(self) -> tuple[WorkerView, ...]:
+        """The processes that serve clients, where this one does not."""
+        if self._crew is None:
+            return ()
+        return tuple(
+            WorkerView(
+                number=post.number,
+                pid=post.pid,
+                accepting=post.is_accepting,
+                connections=sum(t.connections for t in post.tally.proxy.listeners.values()),
+                tunnels=post.tally.tunnels,
+                restarts=post.restarts,
+            )
+            for post in self._crew.posts
+        )
+
+    async def caught_up(self) -> None:
+        """Return once all processes go by the states that this one knows; bounded."""
+        if self._crew is not None:
+            await self._crew.caught_up()
+
+    def use_secrets(self, *, cookie_secrets: tuple[bytes, ...], key_secret: bytes) -> None:
+        """Seal, open and hash with other secrets from now on, in all processes."""
+        self._plane.use_secrets(cookie_secrets=cookie_secrets, key_secret=key_secret)
+        if self._crew is not None:
+            self._crew.use_secrets(cookie_secrets=cookie_secrets, key_secret=key_secret)
+
+    async def prepare(self, settings: Settings) -> Change:
+        """See `DataPlane.prepare`."""
+        return await self._plane.prepare(settings)
+
+    def commit(self, change: Change) -> None:
+        """Put a change in place, see `DataPlane.commit`; `caught_up` waits for all processes."""
+        self._plane.commit(change)
+        if self._crew is not None:
+            self._crew.change()
+
+    async def drain(self, *, timeout_s: float) -> None:
+        """Accept nobody new; return when all clients have gone, or have been sent away."""
+        began_at = trio.current_time()
+        await self._plane.drain(timeout_s=timeout_s)
+        if self._crew is not None:
+            # This process has closed its sockets first, so those who wait are let in by workers.
+            await self._crew.drain(timeout_s=timeout_s - (trio.current_time() - began_at))

@@ -1,0 +1,391 @@
+"""The crew: the workers of a member, each at its post; who ends is replaced.
+
+Owns the processes and what they are told. A worker's end is noticed at once, by the end of its
+socket. The listening sockets stay open here and in the others, so nobody is refused meanwhile, and
+its own clients are all that is lost. One that ends soon after its start, again and again, is
+replaced after a pause that grows. One that says nothing for too long is ended.
+
+The data plane of the member itself accepts nobody: it holds the sockets and probes the backends.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import structlog
+import trio
+
+from meshlb import logs
+from meshlb.config.schema import BackendSettings, Settings
+from meshlb.core.sticky.table import StickTable
+from meshlb.errors import WorkerError
+from meshlb.model import PoolName
+from meshlb.proxy.backend import Backend
+from meshlb.proxy.plane import DataPlane
+from meshlb.proxy.role import Role
+from meshlb.store import LmdbPins
+from meshlb.workers.board import Board, Places
+from meshlb.workers.messages import (
+    Change,
+    Drain,
+    Message,
+    Open,
+    Secrets,
+    Setup,
+    States,
+    pack_places,
+    pack_settings,
+)
+from meshlb.workers.post import Post
+from meshlb.workers.tally import WorkerTally, total
+
+LIVED_WELL_S: Final = 10.0
+"""A worker that has lived for so long is replaced at once."""
+
+PAUSE_S_MIN, PAUSE_S_MAX = 0.1, 30.0
+"""How long after others that have not; doubled each time."""
+
+SILENT_TICKS_MAX: Final = 10
+"""Seconds in which a worker has said nothing: it is stuck, and ended."""
+
+REAP_S: Final = 2.0
+"""How long a worker that has closed its socket may take to end."""
+
+CAUGHT_UP_S_MAX: Final = 1.0
+"""How long an order waits for the word of all workers that they go by it."""
+
+CAUGHT_UP_POLL_S: Final = 0.002
+
+WATCH_S: Final = 0.1
+"""How soon a store that can be written again is read again."""
+
+DRAIN_GRACE_FRACTION: Final = 0.1
+"""The part of the time of a drain that is left to workers for ending after it."""
+
+log = structlog.get_logger()
+
+
+class Crew:
+    """One per member with workers.
+
+    Attributes:
+        ready: set once every worker is set up, or has failed.
+        accepting: set once those that are let clients in.
+        role: for the member's data plane.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        store: LmdbPins,
+        table: StickTable,
+        table_now: Callable[[], float],
+        is_strict: bool,
+    ) -> None:
+        """Make the board; `run` starts the workers.
+
+        Args:
+            count: of workers.
+            store: the pins that they read.
+            table: the stick table, for what they ask.
+            table_now: its clock.
+            is_strict: whether sessions begin only once they are agreed on.
+        """
+        self._count = count
+        self._store = store
+        self._table = table
+        self._table_now = table_now
+        self._is_strict = is_strict
+        self._board = Board.make()
+        self._places = Places()
+        self._posts = [Post(number) for number in range(1, count + 1)]
+        self._ended = WorkerTally()
+        self._plane: DataPlane | None = None
+        self._secrets = Secrets([], b"")
+        self._told: dict[tuple[str, str], list[object]] = {}
+        self._serial = 0
+        self._dirty = trio.Event()
+        self._is_open = False
+        self._leaving = trio.Event()
+        self.ready = trio.Event()
+        self.accepting = trio.Event()
+        self.role = Role(accepts_max=0, make_backend=self._make_backend)
+        store.environment.on_write = self._board.note_write
+
+    def _make_backend(self, pool: PoolName, settings: BackendSettings) -> Backend:
+        place = self._places.of(pool, settings.name)
+        if place is None:
+            log.error("too many backends to count their connections", backend=settings.name)
+            return Backend(settings, on_change=self._changed)
+        occupancy = self._board.occupancy(place, worker=0, workers=self._count)
+        return Backend(settings, occupancy=occupancy, on_change=self._changed)
+
+    def _changed(self) -> None:
+        self._dirty.set()
+
+    def use_secrets(self, *, cookie_secrets: tuple[bytes, ...], key_secret: bytes) -> None:
+        """Have all workers seal, open and hash with these from now on."""
+        self._secrets = Secrets(list(cookie_secrets), key_secret)
+        self._tell(self._secrets)
+
+    # What others ask ---------------------------------------------------------------------
+
+    @property
+    def posts(self) -> tuple[Post, ...]:
+        """The workers, by number."""
+        return tuple(self._posts)
+
+    def tally(self) -> WorkerTally:
+        """What all workers have counted, also those that have ended."""
+        return total([self._ended, *(post.tally for post in self._posts)])
+
+    async def caught_up(self) -> bool:
+        """Return True once every worker goes by what it was told; False if that takes too long."""
+        await self._say_states()
+        serial = self._serial
+        with trio.move_on_after(CAUGHT_UP_S_MAX):
+            while any(post.is_ready and post.seen < serial for post in self._posts):  # noqa: ASYNC110 - words of many, one after another
+                await trio.sleep(CAUGHT_UP_POLL_S)
+            return True
+        return False
+
+    # Life --------------------------------------------------------------------------------
+
+    async def run(self, plane: DataPlane) -> None:
+        """Keep all posts until cancelled; `plane` is the member's, whose addresses are bound."""
+        self._plane = plane
+        try:
+            async with trio.open_nursery() as nursery:
+                for post in self._posts:
+                    nursery.start_soon(self._keep, post)
+                nursery.start_soon(self._watch_board)
+                nursery.start_soon(self._watch_silence)
+                nursery.start_soon(self._pass_states_on)
+                for post in self._posts:
+                    await post.tried.wait()
+                self.ready.set()
+                await trio.sleep_forever()
+        finally:
+            self._store.environment.on_write = lambda committed: None
+            self._board.close()
+
+    def open(self) -> None:
+        """Have all workers let clients in, also those that start later."""
+        self._is_open = True
+        self._tell(Open())
+
+    def _note_accepting(self) -> None:
+        if all(post.is_accepting for post in self._posts if post.is_ready):
+            self.accepting.set()
+
+    async def drain(self, *, timeout_s: float) -> None:
+        """Have all workers send their clients away; return when they have, or have been ended."""
+        self._leaving.set()
+        self._tell(Drain(timeout_s * (1 - DRAIN_GRACE_FRACTION)))
+        with trio.move_on_after(timeout_s):
+            for post in self._posts:
+                await post.vacant.wait()
+            return
+        log.warning("workers did not end in time", workers=[p.number for p in self._posts if p.pid])
+        for post in self._posts:
+            post.kill()
+
+    def change(self) -> None:
+        """Have all workers serve by the settings that the member's data plane has got."""
+        assert self._plane is not None
+        settings = self._plane.settings
+        self._serial += 1
+        states = list(self._states())
+        self._told = {(str(s[0]), str(s[1])): s for s in states}
+        places = pack_places(self._places.all)
+        for post in self._posts:
+            if post.is_ready:
+                names, fds = self._sockets(settings, post.number)
+                packed = pack_settings(self._of(settings, post.number))
+                self._tell_one(post, Change(self._serial, packed, places, names, states), fds)
+
+    # One post ----------------------------------------------------------------------------
+
+    async def _keep(self, post: Post) -> None:
+        strikes = 0
+        while not self._leaving.is_set():
+            began_at = trio.current_time()
+            status = await self._employ(post)
+            lived_s = trio.current_time() - began_at
+            self._board.clear(post.number, self._places.all)
+            self._store.environment.free_readers()
+            self._ended.retire(post.tally)
+            post.leave()
+            if self._leaving.is_set():
+                break
+            strikes = 0 if lived_s >= LIVED_WELL_S else strikes + 1
+            pause_s = _pause_s(strikes)
+            log.error(
+                "a worker has ended, and is replaced",
+                worker=post.number,
+                how=_how(status),
+                lived_s=round(lived_s, 3),
+                restarts=post.restarts,
+                pause_s=pause_s,
+            )
+            with trio.move_on_after(pause_s):
+                await self._leaving.wait()
+        post.vacant.set()
+
+    async def _employ(self, post: Post) -> int:
+        """One worker from its start to its end; its exit status."""
+        plane = self._plane
+        assert plane is not None
+        ours, theirs = socket.socketpair()
+        with theirs:
+            child = _start(theirs.fileno(), post.number)
+        settings = plane.settings
+        names, fds = self._sockets(settings, post.number)
+        setup = Setup(
+            number=post.number,
+            workers=self._count,
+            settings=pack_settings(self._of(settings, post.number)),
+            places=pack_places(self._places.all),
+            listeners=names,
+            directory=str(self._store.environment.directory),
+            clock_ahead_s=self._table_now() - time.perf_counter(),
+            is_strict=self._is_strict,
+            cookie_secrets=self._secrets.cookie_secrets,
+            key_secret=self._secrets.key_secret,
+        )
+        try:
+            first: list[Message] = [States(self._serial, list(self._states()))]
+            if self._is_open:
+                first.append(Open())
+            await post.employ(
+                child,
+                ours,
+                setup=(setup, [self._board.fd, *fds]),
+                first=first,
+                table=self._table,
+                now=self._table_now,
+                doubt=self._doubt,
+                on_accepting=self._note_accepting,
+            )
+        finally:
+            status = await _reap(child)
+        return status
+
+    def _of(self, settings: Settings, worker: int) -> Settings:
+        """The settings as one worker has them: datagrams of one flow belong to one process."""
+        listeners = tuple(
+            listener
+            for place, listener in enumerate(settings.listeners)
+            if listener.protocol != "udp" or place % self._count == worker - 1
+        )
+        return settings.model_copy(update={"listeners": listeners})
+
+    def _sockets(self, settings: Settings, worker: int) -> tuple[list[str], list[int]]:
+        assert self._plane is not None
+        held = self._plane.sockets
+        names = [one.name for one in self._of(settings, worker).listeners if one.name in held]
+        return names, [held[name].fileno() for name in names]
+
+    def _doubt(self, pool: str, name: str) -> None:
+        known = self._plane.pools.get(PoolName(pool)) if self._plane is not None else None
+        for backend in known.backends.values() if known is not None else ():
+            if backend.name == name and self._plane is not None:
+                self._plane.doubt(backend)
+
+    # What workers are told ---------------------------------------------------------------
+
+    def _tell(self, message: Message) -> None:
+        for post in self._posts:
+            self._tell_one(post, message)
+
+    def _tell_one(self, post: Post, message: Message, fds: list[int] | None = None) -> None:
+        if post.channel is not None:
+            try:
+                post.channel.put(message, fds or [])
+            except WorkerError as error:
+                log.error("a worker is stuck", worker=post.number, reason=str(error))
+                post.kill()
+
+    def _states(self) -> Iterator[list[object]]:
+        assert self._plane is not None
+        for pool in self._plane.pools.values():
+            for backend in pool.backends.values():
+                yield [pool.name, backend.name, backend.healthy, backend.ordered.value]
+
+    async def _say_states(self) -> None:
+        now = {(str(state[0]), str(state[1])): state for state in self._states()}
+        changed = [state for backend, state in now.items() if self._told.get(backend) != state]
+        self._told = now
+        if changed:
+            self._serial += 1
+            self._tell(States(self._serial, changed))
+
+    async def _pass_states_on(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty = trio.Event()
+            await self._say_states()
+
+    async def _watch_board(self) -> None:
+        """A store that is written again is read again."""
+        while True:
+            self._board.set_degraded(self._store.degraded is not None)
+            await trio.sleep(WATCH_S)
+
+    async def _watch_silence(self) -> None:
+        while True:
+            await trio.sleep(1.0)
+            for post in self._posts:
+                post.silent_ticks += 1
+                if post.is_ready and post.silent_ticks > SILENT_TICKS_MAX:
+                    log.error("a worker is stuck, and is ended", worker=post.number, pid=post.pid)
+                    post.kill()
+
+
+def _start(fd: int, number: int) -> "subprocess.Popen[bytes]":
+    """A fresh interpreter: nothing of a running event loop can be forked.
+
+    It finds modules where this process does, and nowhere else. Started by this very thread, with
+    which the kernel ends it.
+    """
+    level, form = logs.chosen["level"], logs.chosen["form"]
+    program = [sys.executable, "-P", "-m", "meshlb.workers"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(
+        [*program, str(fd), str(number), str(os.getpid()), level, form],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[fd],
+        env=environment,
+    )
+
+
+async def _reap(child: "subprocess.Popen[bytes]") -> int:
+    """Its exit status, after a kill if need be; it is never left behind."""
+    watched = os.pidfd_open(child.pid)
+    try:
+        with trio.move_on_after(REAP_S, shield=True):
+            await trio.lowlevel.wait_readable(watched)
+    finally:
+        os.close(watched)
+        child.kill()
+    return child.wait()
+
+
+def _pause_s(strikes: int) -> float:
+    """Before the next start, after so many in a row that ended soon; the first is an accident."""
+    return 0.0 if strikes < 2 else min(PAUSE_S_MIN * 2.0 ** (strikes - 2), PAUSE_S_MAX)
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"with status {status}"
+    try:
+        return f"by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"by signal {-status}"

@@ -1,0 +1,176 @@
+"""One post of the crew: the worker that is at it now, and what the member knows of it.
+
+Owns the conversation with that worker from its start to its end. What it says is taken in as it
+comes; where it makes no sense the worker is ended.
+"""
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+import trio
+
+from meshlb.core.sticky.table import StickTable
+from meshlb.errors import WorkerError, WorkerGoneError
+from meshlb.workers.channel import Channel
+from meshlb.workers.desk import Desk
+from meshlb.workers.messages import (
+    Accepting,
+    Answer,
+    Claim,
+    Doubt,
+    Message,
+    Plant,
+    Ready,
+    Seen,
+    Setup,
+    Tally,
+    Touch,
+)
+from meshlb.workers.tally import WorkerTally, unpack_tally
+
+log = structlog.get_logger()
+
+
+class Post:
+    """A number, and whoever works there.
+
+    Attributes:
+        number: from 1.
+        pid: of the worker; None while there is none.
+        channel: to it.
+        is_ready: it is set up.
+        is_accepting: it lets clients in.
+        seen: the serial of the latest states or settings that it goes by.
+        tally: what it has counted.
+        restarts: workers that have ended here.
+        silent_ticks: since it last said something.
+        tried: set once the first worker is ready or has ended.
+        vacant: set once nobody works here, and nobody will.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.pid: int | None = None
+        self.channel: Channel | None = None
+        self.is_ready = self.is_accepting = False
+        self.seen = -1
+        self.tally = WorkerTally()
+        self.restarts = 0
+        self.silent_ticks = 0
+        self.started_at = 0.0
+        self.tried = trio.Event()
+        self.vacant = trio.Event()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    async def employ(
+        self,
+        child: "subprocess.Popen[bytes]",
+        sock: socket.socket,
+        *,
+        setup: tuple[Setup, list[int]],
+        first: list[Message],
+        table: StickTable,
+        now: Callable[[], float],
+        doubt: Callable[[str, str], None],
+        on_accepting: Callable[[], None],
+    ) -> None:
+        """Work with `child` at the other end of `sock` until one of the two has enough.
+
+        Args:
+            child: a worker that was started just now.
+            sock: the way to it.
+            setup: what it is told to begin with, and the descriptors that go with that.
+            first: what it is told then.
+            table: for its claims.
+            now: table time.
+            doubt: told of a pool and a backend that it could not reach.
+            on_accepting: called once it lets clients in.
+        """
+        channel = Channel(sock)
+        desk = Desk(table, now, partial(self._answer, channel))
+        self._child, self.pid, self.channel = child, child.pid, channel
+        self.silent_ticks, self.started_at = 0, trio.current_time()
+        channel.put(*setup)
+        for message in first:
+            channel.put(message)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(channel.send_all)
+                while True:
+                    for message in await channel.receive():
+                        self._hear(message, desk, doubt, on_accepting)
+        except* WorkerGoneError:
+            pass
+        except* WorkerError as group:
+            log.error("a worker makes no sense", worker=self.number, reason=str(group.exceptions))
+            child.kill()
+        finally:
+            desk.close()
+            channel.close()
+            self.channel = None
+            self.tried.set()
+
+    def _hear(
+        self,
+        message: Message,
+        desk: Desk,
+        doubt: Callable[[str, str], None],
+        on_accepting: Callable[[], None],
+    ) -> None:
+        """Take one in.
+
+        Raises:
+            WorkerError: it makes no sense.
+        """
+        self.silent_ticks = 0
+        try:
+            self._take_in(message, desk, doubt, on_accepting)
+        except (ValueError, TypeError, LookupError) as error:
+            raise WorkerError(f"{type(message).__name__}: {error}") from error
+
+    def _take_in(
+        self,
+        message: Message,
+        desk: Desk,
+        doubt: Callable[[str, str], None],
+        on_accepting: Callable[[], None],
+    ) -> None:
+        match message:
+            case Claim() | Plant() | Touch():
+                desk.hear(message)
+            case Tally(counts):
+                self.tally = unpack_tally(counts)
+            case Doubt(pool, backend):
+                doubt(pool, backend)
+            case Seen(serial):
+                self.seen = serial
+            case Ready():
+                self.is_ready = True
+                self.tried.set()
+            case Accepting():
+                self.is_accepting = True
+                on_accepting()
+            case _:
+                raise WorkerError(f"a worker does not say {type(message).__name__}")
+
+    def _answer(self, channel: Channel, answer: Answer) -> None:
+        # A worker that does not read is found out by what it is told next.
+        with contextlib.suppress(WorkerError):
+            channel.put(answer)
+
+    def leave(self) -> None:
+        """The worker has ended."""
+        self.pid = self._child = None
+        self.is_ready = self.is_accepting = False
+        self.seen = -1
+        self.tally = WorkerTally()
+        self.restarts += 1
+
+    def kill(self) -> None:
+        """End the worker at once, if there is one."""
+        if self._child is not None:
+            self._child.kill()
