@@ -23,7 +23,8 @@ from starlette.routing import Route
 
 from meshlb.admin.guard import error_response
 from meshlb.admin.metrics import make_registry
-from meshlb.admin.view import AdminError, NodeView, unknown_backend, unknown_pool
+from meshlb.admin.node_view import NodeView
+from meshlb.admin.view import AdminError, unknown_backend, unknown_pool
 from meshlb.model import (
     CLUSTER_SECRET_BYTES,
     KEY_ID_BYTES,

@@ -1,4 +1,4 @@
-"""The node as its admin API sees it: answers `meshlb.admin.view.NodeView` from the live parts.
+"""The node as its admin API sees it: answers `meshlb.admin.node_view.NodeView` from the live parts.
 
 Owns only the translation. It changes nothing but through the mesh and the node's own `leave`.
 """

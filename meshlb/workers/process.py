@@ -25,6 +25,7 @@ import trio
 from meshlb.config.schema import BackendSettings, ListenerSettings
 from meshlb.errors import ListenError, WorkerError, WorkerGoneError
 from meshlb.model import PoolName
+from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.role import Role
@@ -104,9 +105,11 @@ class Worker:
             is_strict=setup.is_strict,
             tally=self._tally,
         )
+        self._reactor = Reactor()
         self._plane = DataPlane(
             unpack_settings(setup.settings),
             self._table,
+            reactor=self._reactor,
             table_now=lambda: trio.current_time() + ahead_s,
             cookie_secrets=tuple(setup.cookie_secrets),
             key_secret=setup.key_secret,
@@ -122,7 +125,8 @@ class Worker:
         self._may_listen = trio.Event()
 
     def close(self) -> None:
-        """Close what is not the data plane's."""
+        """Close what is not the data plane's own."""
+        self._reactor.close()
         self._reader.close()
         self._board.close()
         for sock in self._given.values():
@@ -159,6 +163,7 @@ class Worker:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._channel.send_all)
+            nursery.start_soon(self._reactor.run)
             await nursery.start(serve_clients)
             self._channel.put(Ready())
             nursery.start_soon(self._say_when_open)

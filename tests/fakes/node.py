@@ -59,7 +59,7 @@ def make_pin(key: str, backend: str) -> PinView:
 
 @dataclass
 class FakeNode:
-    """Implements `meshlb.admin.view.NodeView`; keys are pinned under their own names."""
+    """Implements `meshlb.admin.node_view.NodeView`; keys are pinned under their own names."""
 
     pinned: dict[str, str] = field(default_factory=lambda: {"alice": "s1", "bob": "s2"})
     states: dict[str, BackendState] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from meshlb.admin.api import KEY_CHARACTERS_MAX, PINS_LIMIT_MAX, build_app
-from meshlb.admin.view import NodeView
+from meshlb.admin.node_view import NodeView
 from meshlb.model import BackendState
 from tests.fakes.node import FakeNode
 
