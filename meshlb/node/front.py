@@ -4,6 +4,7 @@ Owns the difference, so that nobody else in the node has to know it.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import trio
 
@@ -16,6 +17,7 @@ from meshlb.proxy.kernel_relay import RelayChoice
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.pool import Pool
 from meshlb.workers.crew import Crew
+from meshlb.workers.tally import WorkerTally, total
 
 
 class Front:
@@ -88,30 +90,37 @@ class Front:
     @property
     def counters(self) -> ProxyCounters:
         """What all processes have counted."""
-        return self._plane.counters if self._crew is None else self._crew.tally().proxy
+        return self._tally().proxy
 
     @property
     def tunnels(self) -> int:
         """Tunnels open now."""
-        return len(self._plane.tunnels) if self._crew is None else self._crew.tally().tunnels
+        return self._tally().tunnels
 
     @property
     def upstreams(self) -> int:
         """Connections to backends, in use or waiting for a request."""
-        backends = [b for pool in self.pools.values() for b in pool.backends.values()]
-        if self._crew is None:
-            idle = sum(len(backend.idle) for backend in backends)
-        else:
-            idle = self._crew.tally().idle_upstreams
-        return idle + sum(backend.in_use for backend in backends)
+        in_use = (b.in_use for pool in self.pools.values() for b in pool.backends.values())
+        return self._tally().idle_upstreams + sum(in_use)
 
     @property
     def words_dropped(self) -> int:
         """What workers could not tell this process, because too much waited."""
-        if self._crew is None:
-            return 0
-        tally = self._crew.tally()
+        tally = self._tally()
         return tally.claims_refused + tally.words_dropped
+
+    def _tally(self) -> WorkerTally:
+        """Of this process, and of its workers."""
+        own = WorkerTally(
+            self._plane.counters,
+            tunnels=len(self._plane.tunnels),
+            idle_upstreams=sum(
+                len(backend.idle)
+                for pool in self.pools.values()
+                for backend in pool.backends.values()
+            ),
+        )
+        return own if self._crew is None else total([own, self._crew.tally()])
 
     @property
     def workers(self) -> tuple[WorkerView, ...]:
@@ -153,8 +162,12 @@ class Front:
 
     async def drain(self, *, timeout_s: float) -> None:
         """Accept nobody new; return when all clients have gone, or have been sent away."""
-        began_at = trio.current_time()
-        await self._plane.drain(timeout_s=timeout_s)
-        if self._crew is not None:
-            # This process has closed its sockets first, so those who wait are let in by workers.
-            await self._crew.drain(timeout_s=timeout_s - (trio.current_time() - began_at))
+        if self._crew is None:
+            await self._plane.drain(timeout_s=timeout_s)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(self._plane.drain, timeout_s=timeout_s))
+            # This process closes its sockets first, so those who wait are let in by workers.
+            while not self._plane.draining:
+                await trio.lowlevel.checkpoint()
+            await self._crew.drain(timeout_s=timeout_s)

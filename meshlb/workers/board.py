@@ -23,9 +23,10 @@ BACKENDS_MAX: Final = 4_096
 """Backends with a place on the board; those of others are counted by each worker alone."""
 
 ELSEWHERE: Final = 0
-"""The row of the connections of other nodes; each worker has the row of its number, from 1."""
+"""The row of the connections of other nodes; each worker has the row of its number, from 1, and the
+member, who serves datagrams, the one behind them."""
 
-_ROWS: Final = WORKERS_MAX + 1
+_ROWS: Final = WORKERS_MAX + 2
 _HEADER_BYTES: Final = 4_096
 _CELL_BYTES: Final = 4
 _BOARD_BYTES: Final = _HEADER_BYTES + BACKENDS_MAX * _ROWS * _CELL_BYTES
@@ -85,7 +86,10 @@ class Board:
     # Connections -------------------------------------------------------------------------
 
     def occupancy(self, place: int, *, worker: int, workers: int) -> "SharedOccupancy":
-        """What is counted together of the backend at `place`, written as `worker`."""
+        """What is counted together of the backend at `place`, written as `worker`.
+
+        The member is `workers + 1`.
+        """
         assert 0 <= place < BACKENDS_MAX
         assert workers <= WORKERS_MAX
         return SharedOccupancy(self._cells, place * _ROWS, worker=worker, workers=workers)
@@ -106,11 +110,11 @@ class SharedOccupancy:
     __slots__ = ("_cells", "_end", "_here", "_mine", "_own", "_start")
 
     def __init__(self, cells: memoryview, start: int, *, worker: int, workers: int) -> None:
-        """`worker`: whose number `change` changes; the member, which has none, never calls it."""
+        """`worker`: whose number `change` changes."""
         self._cells = cells
         self._start = start
         self._here = start + 1
-        self._end = start + 1 + workers
+        self._end = start + workers + 2
         self._mine = start + worker
         self._own = 0
 
@@ -120,7 +124,7 @@ class SharedOccupancy:
         self._cells[self._mine] = self._own
 
     def here(self) -> int:
-        """Those of all workers of this node."""
+        """Those of all processes of this node."""
         return sum(self._cells[self._here : self._end])
 
     def everywhere(self) -> int:

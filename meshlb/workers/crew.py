@@ -123,7 +123,7 @@ class Crew:
         if place is None:
             log.error("too many backends to count their connections", backend=settings.name)
             return Backend(settings, on_change=self._changed)
-        occupancy = self._board.occupancy(place, worker=0, workers=self._count)
+        occupancy = self._board.occupancy(place, worker=self._count + 1, workers=self._count)
         return Backend(settings, occupancy=occupancy, on_change=self._changed)
 
     def _changed(self) -> None:
@@ -198,16 +198,14 @@ class Crew:
 
     def change(self) -> None:
         """Have all workers serve by the settings that the member's data plane has got."""
-        assert self._plane is not None
-        settings = self._plane.settings
+        settings, names, fds = self._listeners()
+        packed = pack_settings(settings)
         self._serial += 1
         states = list(self._states())
         self._told = {(str(s[0]), str(s[1])): s for s in states}
         places = pack_places(self._places.all)
         for post in self._posts:
             if post.is_ready:
-                names, fds = self._sockets(settings, post.number)
-                packed = pack_settings(self._of(settings, post.number))
                 self._tell_one(post, Change(self._serial, packed, places, names, states), fds)
 
     # One post ----------------------------------------------------------------------------
@@ -245,12 +243,11 @@ class Crew:
         ours, theirs = socket.socketpair()
         with theirs:
             child = _start(theirs.fileno(), post.number)
-        settings = plane.settings
-        names, fds = self._sockets(settings, post.number)
+        settings, names, fds = self._listeners()
         setup = Setup(
             number=post.number,
             workers=self._count,
-            settings=pack_settings(self._of(settings, post.number)),
+            settings=pack_settings(settings),
             places=pack_places(self._places.all),
             listeners=names,
             directory=str(self._store.environment.directory),
@@ -277,20 +274,17 @@ class Crew:
             status = await _reap(child)
         return status
 
-    def _of(self, settings: Settings, worker: int) -> Settings:
-        """The settings as one worker has them: datagrams of one flow belong to one process."""
-        listeners = tuple(
-            listener
-            for place, listener in enumerate(settings.listeners)
-            if listener.protocol != "udp" or place % self._count == worker - 1
-        )
-        return settings.model_copy(update={"listeners": listeners})
+    def _listeners(self) -> tuple[Settings, list[str], list[int]]:
+        """Settings as workers have them, the names of their listeners, and the sockets of these.
 
-    def _sockets(self, settings: Settings, worker: int) -> tuple[list[str], list[int]]:
+        Datagrams of one flow belong to one process, so those are the member's to serve.
+        """
         assert self._plane is not None
-        held = self._plane.sockets
-        names = [one.name for one in self._of(settings, worker).listeners if one.name in held]
-        return names, [held[name].fileno() for name in names]
+        settings, held = self._plane.settings, self._plane.sockets
+        streams = tuple(each for each in settings.listeners if each.protocol != "udp")
+        names = [each.name for each in streams if each.name in held]
+        fds = [held[name].fileno() for name in names]
+        return settings.model_copy(update={"listeners": streams}), names, fds
 
     def _doubt(self, pool: str, name: str) -> None:
         known = self._plane.pools.get(PoolName(pool)) if self._plane is not None else None
