@@ -97,13 +97,25 @@ def collect_cookies(file: Path, port: int) -> Path:
     return file
 
 
-def load(pid: int, port: int, cookies: Path, seconds: int) -> list[float]:
-    """Load one proxy for a while; returns figures in the order of `COLUMNS`."""
+def load(
+    pid: int, port: int, cookies: Path, seconds: int, *, scheme: str = "http", fresh: bool = False
+) -> list[float]:
+    """Load one proxy for a while; returns figures in the order of `COLUMNS`.
+
+    Args:
+        pid: of the proxy.
+        port: where it listens.
+        cookies: of the clients.
+        seconds: for how long.
+        scheme: "http" or "https".
+        fresh: open a new connection for each request.
+    """
     script = Path(__file__).with_name("cookies.lua")
     argv = [tool("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(script)]
+    more = [str(cookies)] + (["close"] if fresh else [])
     before = CpuTime.of(pid)
     report = subprocess.run(
-        [*pinned(LOAD_CORE, argv), f"http://127.0.0.1:{port}/", "--", str(cookies)],
+        [*pinned(LOAD_CORE, argv), f"{scheme}://127.0.0.1:{port}/", "--", *more],
         capture_output=True,
         text=True,
         check=True,

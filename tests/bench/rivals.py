@@ -1,9 +1,13 @@
-"""The proxies side by side, each set up for the same job: sticky by cookie, one thread, no log."""
+"""The proxies side by side, each set up for the same job: sticky by cookie, one thread, no log.
+
+With files they end TLS, each by its own defaults, which come to the same.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.bench.rig import PROXY_CORE
+from tests.fakes.certificates import Files
 from tests.peers.harness.backends import Backend, tool
 from tests.peers.harness.child import PYTHON, Child
 from tests.peers.harness.ports import free_port
@@ -19,7 +23,7 @@ defaults
     timeout server 1h
     timeout tunnel 1h
 frontend web
-    bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{port} backlog 4096 {tls}
     default_backend app
 backend app
     balance roundrobin
@@ -46,7 +50,7 @@ http {{
         keepalive_requests 100000000;
     }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} backlog=4096 {tls}
         location / {{
             proxy_pass http://app;
             proxy_http_version 1.1;
@@ -71,41 +75,60 @@ bind = "127.0.0.1:{port}"
 protocol = "http"
 pool = "app"
 timeouts = {{ idle = "1h", tunnel_idle = "1h" }}
+{tls}
 [pool.app]
 sticky = [{{ by = "cookie", name = "LB" }}]
 {servers}
 """
 
 
-def haproxy(folder: Path, backends: Sequence[Backend]) -> tuple[Child, int]:
+def haproxy(
+    folder: Path, backends: Sequence[Backend], files: Files | None = None
+) -> tuple[Child, int]:
     """HAProxy, which inserts its own cookie that names the server."""
+    tls = ""
+    if files is not None:
+        both = folder / "both.pem"
+        both.write_bytes(files.cert.read_bytes() + files.key.read_bytes())
+        tls = f"ssl crt {both} alpn http/1.1"
     servers = "\n".join(
         f"    server {backend.name} 127.0.0.1:{backend.port} cookie {backend.name}"
         for backend in backends
     )
     port, config = free_port(), folder / "haproxy.cfg"
-    config.write_text(HAPROXY_CONFIG.format(port=port, servers=servers))
+    config.write_text(HAPROXY_CONFIG.format(port=port, servers=servers, tls=tls))
     argv = [tool("haproxy"), "-db", "-f", str(config)]
     return _proxy("haproxy", argv, folder), port
 
 
-def nginx(folder: Path, backends: Sequence[Backend]) -> tuple[Child, int]:
+def nginx(
+    folder: Path, backends: Sequence[Backend], files: Files | None = None
+) -> tuple[Child, int]:
     """Nginx, whose free edition hashes the client's cookie over the servers."""
+    tls = ";"
+    if files is not None:
+        tls = f"ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {files.cert};"
+        tls += f" ssl_certificate_key {files.key};"
     servers = " ".join(f"server 127.0.0.1:{backend.port};" for backend in backends)
     port, config = free_port(), folder / "nginx.conf"
-    config.write_text(NGINX_CONFIG.format(port=port, servers=servers, folder=folder))
+    config.write_text(NGINX_CONFIG.format(port=port, servers=servers, folder=folder, tls=tls))
     argv = [tool("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)]
     return _proxy("nginx", argv, folder), port
 
 
-def meshlb(folder: Path, backends: Sequence[Backend]) -> tuple[Child, int]:
+def meshlb(
+    folder: Path, backends: Sequence[Backend], files: Files | None = None
+) -> tuple[Child, int]:
     """One node that stands alone, sticky by its sealed cookie."""
+    tls = f'tls = {{ cert = "{files.cert}", key = "{files.key}" }}' if files is not None else ""
     servers = "\n".join(
         f'[[pool.app.backend]]\nname = "{backend.name}"\naddress = "127.0.0.1:{backend.port}"'
         for backend in backends
     )
     port, config = free_port(), folder / "meshlb.toml"
-    config.write_text(MESHLB_CONFIG.format(port=port, admin_port=free_port(), servers=servers))
+    config.write_text(
+        MESHLB_CONFIG.format(port=port, admin_port=free_port(), servers=servers, tls=tls)
+    )
     return _proxy("meshlb", [PYTHON, "-m", "meshlb", "run", str(config)], folder), port
 
 
@@ -115,7 +138,7 @@ def _proxy(name: str, argv: Sequence[str], folder: Path) -> Child:
     return proxy
 
 
-PROXIES: dict[str, Callable[[Path, Sequence[Backend]], tuple[Child, int]]] = {
+PROXIES: dict[str, Callable[..., tuple[Child, int]]] = {
     "haproxy": haproxy,
     "nginx": nginx,
     "meshlb": meshlb,
