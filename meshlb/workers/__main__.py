@@ -1,4 +1,4 @@
-"""A process that a member starts: `python -m meshlb.workers FD NUMBER MEMBER LEVEL FORMAT`."""
+"""A process that a member starts: `python -m meshlb.workers FD MEMBER LEVEL FORMAT`."""
 
 import ctypes
 import gc
@@ -8,7 +8,6 @@ import socket
 import sys
 from typing import Final
 
-import structlog
 import trio
 
 from meshlb import logs
@@ -17,13 +16,12 @@ from meshlb.workers.process import serve
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def main(fd: str, number: str, member: str, level: str, form: str) -> None:
+def main(fd: str, member: str, level: str, form: str) -> None:
     """Work until the process `member` ends, or its end of the socket `fd`."""
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     _die_with(int(member))
     logs.configure(level=level, form=form)
-    structlog.contextvars.bind_contextvars(worker=int(number))
     gc.collect()
     gc.freeze()
     trio.run(serve, socket.socket(fileno=int(fd)))

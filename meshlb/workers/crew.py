@@ -8,11 +8,6 @@ replaced after a pause that grows. One that says nothing for too long is ended.
 The data plane of the member itself accepts nobody: it holds the sockets and probes the backends.
 """
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -20,7 +15,6 @@ from typing import Final
 import structlog
 import trio
 
-from meshlb import logs
 from meshlb.config.schema import BackendSettings, Settings
 from meshlb.core.sticky.table import StickTable
 from meshlb.errors import WorkerError
@@ -30,6 +24,7 @@ from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.role import Role
 from meshlb.store import LmdbPins
 from meshlb.workers.board import Board, Places
+from meshlb.workers.hire import Hire
 from meshlb.workers.messages import (
     Change,
     Drain,
@@ -53,8 +48,8 @@ PAUSE_S_MIN, PAUSE_S_MAX = 0.1, 30.0
 SILENT_TICKS_MAX: Final = 10
 """Seconds in which a worker has said nothing: it is stuck, and ended."""
 
-REAP_S: Final = 2.0
-"""How long a worker that has closed its socket may take to end."""
+RESERVE_AGAIN_S: Final = 0.5
+"""How long after the reserve was needed another one is started."""
 
 CAUGHT_UP_S_MAX: Final = 1.0
 """How long an order waits for the word of all workers that they go by it."""
@@ -112,6 +107,8 @@ class Crew:
         self._serial = 0
         self._dirty = trio.Event()
         self._is_open = False
+        self._reserve: Hire | None = None
+        self._reserve_taken = trio.Event()
         self._leaving = trio.Event()
         self.ready = trio.Event()
         self.accepting = trio.Event()
@@ -164,6 +161,7 @@ class Crew:
             async with trio.open_nursery() as nursery:
                 for post in self._posts:
                     nursery.start_soon(self._keep, post)
+                nursery.start_soon(self._keep_reserve)
                 nursery.start_soon(self._watch_board)
                 nursery.start_soon(self._watch_silence)
                 nursery.start_soon(self._pass_states_on)
@@ -214,7 +212,7 @@ class Crew:
         strikes = 0
         while not self._leaving.is_set():
             began_at = trio.current_time()
-            status = await self._employ(post)
+            how = await self._employ(post)
             lived_s = trio.current_time() - began_at
             self._board.clear(post.number, self._places.all)
             self._store.environment.free_readers()
@@ -227,7 +225,7 @@ class Crew:
             log.error(
                 "a worker has ended, and is replaced",
                 worker=post.number,
-                how=_how(status),
+                how=how,
                 lived_s=round(lived_s, 3),
                 restarts=post.restarts,
                 pause_s=pause_s,
@@ -236,13 +234,9 @@ class Crew:
                 await self._leaving.wait()
         post.vacant.set()
 
-    async def _employ(self, post: Post) -> int:
-        """One worker from its start to its end; its exit status."""
-        plane = self._plane
-        assert plane is not None
-        ours, theirs = socket.socketpair()
-        with theirs:
-            child = _start(theirs.fileno(), post.number)
+    async def _employ(self, post: Post) -> str:
+        """One worker from its start to its end; how it has ended."""
+        hire = self._take_reserve() or Hire.start()
         settings, names, fds = self._listeners()
         setup = Setup(
             number=post.number,
@@ -261,8 +255,7 @@ class Crew:
             if self._is_open:
                 first.append(Open())
             await post.employ(
-                child,
-                ours,
+                hire,
                 setup=(setup, [self._board.fd, *fds]),
                 first=first,
                 table=self._table,
@@ -271,8 +264,29 @@ class Crew:
                 on_accepting=self._note_accepting,
             )
         finally:
-            status = await _reap(child)
-        return status
+            how = await hire.reap()
+        return how
+
+    def _take_reserve(self) -> Hire | None:
+        hire, self._reserve = self._reserve, None
+        self._reserve_taken.set()
+        if hire is not None and not hire.is_alive:
+            hire.sock.close()
+            return None
+        return hire
+
+    async def _keep_reserve(self) -> None:
+        """One process in reserve, so that a post is filled at once."""
+        await self.ready.wait()
+        try:
+            while not self._leaving.is_set():
+                self._reserve_taken = trio.Event()
+                self._reserve = Hire.start()
+                await self._reserve_taken.wait()
+                await trio.sleep(RESERVE_AGAIN_S)  # First of all the newcomer gets to work.
+        finally:
+            if self._reserve is not None:
+                await self._reserve.reap()
 
     def _listeners(self) -> tuple[Settings, list[str], list[int]]:
         """Settings as workers have them, the names of their listeners, and the sockets of these.
@@ -342,44 +356,6 @@ class Crew:
                     post.kill()
 
 
-def _start(fd: int, number: int) -> "subprocess.Popen[bytes]":
-    """A fresh interpreter: nothing of a running event loop can be forked.
-
-    It finds modules where this process does, and nowhere else. Started by this very thread, with
-    which the kernel ends it.
-    """
-    level, form = logs.chosen["level"], logs.chosen["form"]
-    program = [sys.executable, "-P", "-m", "meshlb.workers"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.Popen(
-        [*program, str(fd), str(number), str(os.getpid()), level, form],
-        stdin=subprocess.DEVNULL,
-        pass_fds=[fd],
-        env=environment,
-    )
-
-
-async def _reap(child: "subprocess.Popen[bytes]") -> int:
-    """Its exit status, after a kill if need be; it is never left behind."""
-    watched = os.pidfd_open(child.pid)
-    try:
-        with trio.move_on_after(REAP_S, shield=True):
-            await trio.lowlevel.wait_readable(watched)
-    finally:
-        os.close(watched)
-        child.kill()
-    return child.wait()
-
-
 def _pause_s(strikes: int) -> float:
     """Before the next start, after so many in a row that ended soon; the first is an accident."""
     return 0.0 if strikes < 2 else min(PAUSE_S_MIN * 2.0 ** (strikes - 2), PAUSE_S_MAX)
-
-
-def _how(status: int) -> str:
-    if status >= 0:
-        return f"with status {status}"
-    try:
-        return f"by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"by signal {-status}"

@@ -5,8 +5,6 @@ comes; where it makes no sense the worker is ended.
 """
 
 import contextlib
-import socket
-import subprocess
 from collections.abc import Callable
 from functools import partial
 
@@ -17,6 +15,7 @@ from meshlb.core.sticky.table import StickTable
 from meshlb.errors import WorkerError, WorkerGoneError
 from meshlb.workers.channel import Channel
 from meshlb.workers.desk import Desk
+from meshlb.workers.hire import Hire
 from meshlb.workers.messages import (
     Accepting,
     Answer,
@@ -64,12 +63,11 @@ class Post:
         self.started_at = 0.0
         self.tried = trio.Event()
         self.vacant = trio.Event()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._hire: Hire | None = None
 
     async def employ(
         self,
-        child: "subprocess.Popen[bytes]",
-        sock: socket.socket,
+        hire: Hire,
         *,
         setup: tuple[Setup, list[int]],
         first: list[Message],
@@ -78,11 +76,10 @@ class Post:
         doubt: Callable[[str, str], None],
         on_accepting: Callable[[], None],
     ) -> None:
-        """Work with `child` at the other end of `sock` until one of the two has enough.
+        """Work with `hire` until it has ended, or makes no sense and is ended.
 
         Args:
-            child: a worker that was started just now.
-            sock: the way to it.
+            hire: knows nothing yet.
             setup: what it is told to begin with, and the descriptors that go with that.
             first: what it is told then.
             table: for its claims.
@@ -90,9 +87,9 @@ class Post:
             doubt: told of a pool and a backend that it could not reach.
             on_accepting: called once it lets clients in.
         """
-        channel = Channel(sock)
+        channel = Channel(hire.sock)
         desk = Desk(table, now, partial(self._answer, channel))
-        self._child, self.pid, self.channel = child, child.pid, channel
+        self._hire, self.pid, self.channel = hire, hire.pid, channel
         self.silent_ticks, self.started_at = 0, trio.current_time()
         channel.put(*setup)
         for message in first:
@@ -107,7 +104,7 @@ class Post:
             pass
         except* WorkerError as group:
             log.error("a worker makes no sense", worker=self.number, reason=str(group.exceptions))
-            child.kill()
+            hire.kill()
         finally:
             desk.close()
             channel.close()
@@ -164,7 +161,7 @@ class Post:
 
     def leave(self) -> None:
         """The worker has ended."""
-        self.pid = self._child = None
+        self.pid = self._hire = None
         self.is_ready = self.is_accepting = False
         self.seen = -1
         self.tally = WorkerTally()
@@ -172,5 +169,5 @@ class Post:
 
     def kill(self) -> None:
         """End the worker at once, if there is one."""
-        if self._child is not None:
-            self._child.kill()
+        if self._hire is not None:
+            self._hire.kill()

@@ -72,6 +72,7 @@ async def serve(sock: socket.socket) -> None:
         setup, *early = await channel.receive()
         if not isinstance(setup, Setup):
             raise WorkerError("a worker is set up first")
+        structlog.contextvars.bind_contextvars(worker=setup.number)
         worker = Worker(channel, setup)
         try:
             await worker.run(early)

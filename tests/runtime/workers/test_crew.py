@@ -80,6 +80,14 @@ async def test_every_worker_serves_and_all_know_the_pins_of_all(tmp_path: Path, 
         assert meters.pins_by_outcome["new"] == 20
 
 
+async def test_a_client_s_address_is_known_to_every_worker(tmp_path, nursery) -> None:
+    sticky = '[[pool.app.sticky]]\nby = "source-ip"'
+    async with working(tmp_path, "s1", "s2", sticky=sticky) as team:
+        await answer(team, nursery)
+        waiting = [await team.exchange() for _ in range(30)]
+        assert len({(await client.message()).body for client in waiting}) == 1
+
+
 async def test_concurrent_first_requests_of_a_key_get_one_backend(tmp_path, nursery) -> None:
     async with working(tmp_path, "s1", "s2", sticky=BY_HEADER) as team:
         await answer(team, nursery)
@@ -229,7 +237,9 @@ async def test_a_drain_lets_requests_end_and_leaves_no_worker(tmp_path: Path) ->
         assert await idle.stream.receive_some() == b""
         await backend.say(ok(b"in time"))
         assert (await client.message()).body == b"in time"
-        assert await refused(team.address)
+        address = team.address
+        while not await refused(address):  # noqa: ASYNC110 - by other processes
+            await trio.sleep(0.01)
     for pid in pids:
         assert pid is not None
         with pytest.raises(ProcessLookupError):
