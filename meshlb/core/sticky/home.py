@@ -305,11 +305,11 @@ class Home:
         """Home and backup agree: tell everybody."""
         self._tried.settle(key)
         self._store(key, pin, now, out)
-        winner = self._replica.stored(key)
-        # Unless a better one has come by another way in the meantime:
-        if waiters and winner is not None and same_pin(winner, pin):
-            self._answer(waiters[0], Verdict.DONE, winner, now, out)
-            waiters = waiters[1:]
+        if (winner := self._replica.stored(key)) is None or not same_pin(winner, pin):
+            # A better one has come by another way, or nothing can follow what there is.
+            self._replica.drop_override(key)
+        elif waiters:
+            self._answer(waiters.pop(0), Verdict.DONE, winner, now, out)
         self._decide(key, waiters, now, deadline, out)
 
     def _serve_alone(

@@ -206,6 +206,16 @@ def test_a_pin_of_the_last_epoch_is_not_moved_for_ever() -> None:
     assert stage.store[KEY].backend == "s1"
 
 
+def test_what_stands_in_for_a_pin_of_the_last_epoch_cannot_be_agreed_on_and_ends() -> None:
+    stage = Stage(owners=(ME,))
+    stage.store[KEY] = a_pin("s1", epoch=EPOCH_MAX)
+    move = a_proposal(KEY, "s2", moved_from="s1", moved_from_epoch=EPOCH_MAX)
+    stage.claimed_by(B, move, request=1)
+    _, verdict, record = the_answer(stage.claimed_by(C, a_proposal(KEY, "s3"), request=2))
+    assert record is not None
+    assert (verdict, record.backend, record.rank) == (Verdict.EXISTS, "s1", Rank.QUORATE)
+
+
 def test_a_pin_that_the_backup_refused_in_the_end_is_forgotten(stage: Stage) -> None:
     asked = stage.claimed_by(C, PROPOSAL)
     stage.enter((B, C), view_id=2)
