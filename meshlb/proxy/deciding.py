@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from meshlb.proxy.backend import Backend
     from meshlb.proxy.frontend import Frontend
 
-REPEATABLE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+REPEATABLE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 """Idempotent (RFC 9110 9.2.2): may be sent again when a reused connection breaks."""
 
 

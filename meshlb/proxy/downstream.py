@@ -149,6 +149,9 @@ class Downstream(Deciding):
             self._awaits_continue = request.expect_continue
             self._left_bytes = request.body.length
             self._chunks = ChunkedReader() if kind is CHUNKED else None
+        if request.is_for_us:
+            self.refuse(200)
+            return
         client = self.client
         if request.forwarded:
             client = frontend.forwarding.origin(client, request)

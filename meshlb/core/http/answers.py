@@ -19,7 +19,7 @@ def answer(
     """A whole response.
 
     Args:
-        status: a registered HTTP status, from 400.
+        status: a registered HTTP status: 200 to OPTIONS, else from 400.
         close: the connection ends after it.
         retry_after_s: what to say in Retry-After.
         head_only: leave the body out, as after HEAD; its length is still stated.
@@ -33,8 +33,8 @@ def answer(
         b"Content-Length: %d" % len(body),
         b"Cache-Control: no-store",
     ]
-    if status == http.HTTPStatus.METHOD_NOT_ALLOWED:
-        # RFC 9110 15.5.6 asks for Allow; what is allowed here is all but CONNECT.
+    if status in (http.HTTPStatus.OK, http.HTTPStatus.METHOD_NOT_ALLOWED):
+        # RFC 9110 15.5.6 asks for Allow; what is allowed here is all but CONNECT and TRACE.
         lines.append(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
     if retry_after_s is not None:
         lines.append(b"Retry-After: %d" % retry_after_s)

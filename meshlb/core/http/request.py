@@ -43,18 +43,19 @@ _FILTER = FieldFilter(
     field_pattern(
         (
             rb"connection",
-            rb"content-length",
+            rb"content[-_]length",
             rb"cookie",
             rb"expect",
             rb"forwarded",
             rb"host",
             rb"http2-settings",
             rb"keep-alive",
+            rb"max-forwards",
             rb"proxy(?:-[^:]++)?",  # `Proxy` itself would become HTTP_PROXY in a CGI program.
             rb"sec-websocket-key",
             rb"sec-websocket-version",
             rb"te",
-            rb"transfer-encoding",
+            rb"transfer[-_]encoding",
             rb"upgrade",
             rb"x[-_]forwarded[-_][^:]++",  # CGI and WSGI do not tell `_` from `-`.
         )
@@ -62,6 +63,9 @@ _FILTER = FieldFilter(
     passed=frozenset((b"host", b"sec-websocket-key", b"sec-websocket-version")),
 )
 """Cookie, Content-Length and Transfer-Encoding are written anew behind the lines that pass."""
+
+FORWARDS_DIGITS_MAX = 9
+"""Of Max-Forwards; nobody has that many proxies."""
 
 _KNOWN_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"))
 """Connection options whose fields, if they have any, are dropped in any case."""
@@ -95,6 +99,7 @@ class RequestFields:
     cookies: tuple[bytes, ...]
     lb_cookie: bytes | None
     forwarded: tuple[tuple[bytes, bytes], ...]
+    max_forwards: bytes | None
     looked_up: dict[bytes, bytes | None]
     """What `RequestHead.field` was asked for."""
 
@@ -118,6 +123,7 @@ class RequestHead:
         upgrade_forward: lines to send after `forward` for a WebSocket; else empty.
         cookies: the values of the Cookie fields, as they are forwarded.
         lb_cookie: the value of the load-balancer cookie.
+        is_for_us: it must not be forwarded any more (Max-Forwards).
         forwarded: what the client says under `Forwarded` and `X-Forwarded-*`: lower-case name
             and value pairs, repeated fields combined. To be believed of a trusted proxy only.
     """
@@ -130,6 +136,7 @@ class RequestHead:
         "forward",
         "forwarded",
         "host",
+        "is_for_us",
         "keep_alive",
         "lb_cookie",
         "line",
@@ -151,6 +158,7 @@ class RequestHead:
         self.body = fields.body
         self.keep_alive = not fields.closes
         self.expect_continue = False
+        self.is_for_us = False
         self.websocket = False
         self.upgrade_forward = b""
         self.cookies = fields.cookies
@@ -239,7 +247,11 @@ class RequestParser:
     def _build(
         self, method: bytes, target: bytes, is_http11: bool, line: bytes, fields: RequestFields
     ) -> RequestHead:
+        if method == b"TRACE":
+            raise DownstreamError(405, "TRACE would tell a client what proxies add to its requests")
         request = RequestHead(method, target, line, fields)
+        if fields.max_forwards is not None:
+            _count_forwards(request, fields.max_forwards)
         if not is_http11:
             self._adapt_http10(request, fields)
         elif fields.host is None:
@@ -281,6 +293,9 @@ def _read_fields(block: bytes, *, drop_cookie: bytes | None) -> RequestFields:
         if not _NEVER_NOMINATED.isdisjoint(nominated):
             raise DownstreamError(400, "Connection names a field that is not hop-by-hop")
         lines = without_fields(lines, nominated)
+    if b"content_length" in found or b"transfer_encoding" in found:
+        # CGI and WSGI do not tell `_` from `-`, so to some backends this is framing.
+        raise DownstreamError(400, "a field that might be taken for the framing")
     body = _read_body(found)
     lb_cookie, passed_cookies = None, found.get(b"cookie", [])
     if drop_cookie is not None:
@@ -310,6 +325,7 @@ def _read_fields(block: bytes, *, drop_cookie: bytes | None) -> RequestFields:
                 if name.startswith((b"x-forwarded-", b"forwarded"))
             ]
         ),
+        max_forwards=_read_max_forwards(found),
         looked_up={},
     )
 
@@ -351,3 +367,20 @@ def _read_expect(found: Found) -> bool:
     if list_items(values) != [b"100-continue"]:
         raise DownstreamError(417, "an expectation that is not 100-continue")
     return True
+
+
+def _read_max_forwards(found: Found) -> bytes | None:
+    values = found.get(b"max-forwards")
+    if values is None:
+        return None
+    if len(values) > 1 or not values[0].isdigit() or len(values[0]) > FORWARDS_DIGITS_MAX:
+        raise DownstreamError(400, "Max-Forwards is not a number")
+    return values[0]
+
+
+def _count_forwards(request: RequestHead, stated: bytes) -> None:
+    """Max-Forwards (RFC 9110 7.6.2) limits OPTIONS alone here; elsewhere it is passed on."""
+    if request.method == b"OPTIONS":
+        request.is_for_us = int(stated) == 0
+        stated = b"%d" % max(int(stated) - 1, 0)
+    request.forward += b"Max-Forwards: %b\r\n" % stated

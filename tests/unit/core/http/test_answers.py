@@ -21,7 +21,7 @@ def read(raw: bytes, method: str = "GET") -> tuple[h11.Response, bytes]:
     return response, body
 
 
-@pytest.mark.parametrize("status", [400, 405, 408, 417, 431, 500, 501, 502, 503, 504, 505])
+@pytest.mark.parametrize("status", [200, 400, 405, 408, 417, 431, 500, 501, 502, 503, 504, 505])
 def test_is_short_and_plain(status):
     response, body = read(answer(status, close=True))
     headers = dict(response.headers)
@@ -31,7 +31,7 @@ def test_is_short_and_plain(status):
     assert headers[b"server"] == b"meshlb"
     assert headers[b"content-type"].startswith(b"text/plain")
     assert headers[b"connection"] == b"close"
-    assert (b"allow" in headers) == (status == 405)
+    assert (b"allow" in headers) == (status in (200, 405))
 
 
 def test_says_when_to_come_back_and_keeps_the_connection():

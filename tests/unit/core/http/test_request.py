@@ -268,6 +268,28 @@ class TestExpect:
         assert status_of(head("Expect: tea")) == 417
 
 
+class TestMaxForwards:
+    @pytest.mark.parametrize(("stated", "passed", "ours"), [("2", b"1", False), ("0", b"0", True)])
+    def test_is_counted_down_for_options(self, stated, passed, ours):
+        request = parse(f"Max-Forwards: {stated}", start="OPTIONS * HTTP/1.1")
+        assert request.forward == b"Host: a\r\nMax-Forwards: " + passed + b"\r\n"
+        assert request.is_for_us == ours
+
+    def test_is_passed_on_with_other_methods(self):
+        request = parse("Max-Forwards: 0")
+        assert request.forward == b"Host: a\r\nMax-Forwards: 0\r\n"
+        assert not request.is_for_us
+
+    @pytest.mark.parametrize("lines", [("x",), ("-1",), ("9" * 10,), ("1", "2")])
+    def test_is_one_number(self, lines):
+        assert status_of(head(*(f"Max-Forwards: {line}" for line in lines))) == 400
+
+
+@pytest.mark.parametrize("name", ["Content_Length", "TRANSFER_encoding"])
+def test_a_name_that_some_take_for_the_framing_is_refused(name):
+    assert status_of(head(f"{name}: 5")) == 400
+
+
 class TestWebSocket:
     def test_a_valid_handshake_is_one(self):
         request = parse(*HANDSHAKE)
