@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from meshlb.cluster.acks import Acks
 from meshlb.cluster.copying import Receiver
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.gathering import Gathering
@@ -89,7 +90,7 @@ class Replication:
         self._counters = counters
         self._unplaced: set[NodeName] = set()  # peers whose first position is awaited
         self._fed: list[NodeName] = []
-        self._to_ack: dict[NodeName, None] = {}
+        self._acks = Acks()
         self._gathering = Gathering()
         self._flushed_seq = 0
         self._gaps: set[NodeName] = set()
@@ -130,7 +131,7 @@ class Replication:
         """The stream to `peer` is gone, and with it what was under way on it."""
         self._unplaced.discard(peer)
         self._log.close(peer)
-        self._to_ack.pop(peer, None)
+        self._acks.drop(peer)
         self._held_marks.pop(peer, None)
         self.pulled_from.discard(peer)
         if self._pull is not None and self._pull.peer == peer and not self.is_replaying:
@@ -150,7 +151,7 @@ class Replication:
     def merged(self, peer: NodeName, delta: Delta) -> None:
         """The pins of a delta are in the table; note a gap before them."""
         self._counters.deltas_received += 1
-        self._to_ack[peer] = None
+        self._acks.owe(peer)
         if not self._intake.advance(peer, delta):
             self._gaps.add(peer)
             if self._pull is not None:  # what is missing now may be behind what was pulled
@@ -286,7 +287,7 @@ class Replication:
     def filled(self, peer: NodeName, boot_id: BootId, seq: int) -> None:
         """What `peer` has logged up to `seq` is in the table: a comparison has brought it."""
         self._intake.cover(peer, boot_id, seq)
-        self._to_ack[peer] = None
+        self._acks.owe(peer)
 
     # Pulling -----------------------------------------------------------------------------
 
@@ -365,7 +366,7 @@ class Replication:
     def flush(
         self, peers: Collection[NodeName], *, table_now: float, addressed: Collection[NodeName] = ()
     ) -> list[NodeName]:
-        """Queue what each of `peers` lacks, and acknowledge what it has told.
+        """Queue what each of `peers` lacks, and acknowledge after a moment what it has told.
 
         In a large cluster that may wait a little, see `gathering`, but for what must go ahead of
         the messages to those `addressed`.
@@ -373,15 +374,14 @@ class Replication:
         Returns:
             Peers that now have, in their stream, all that they lacked when it was opened.
         """
-        has_news = bool(self._to_ack) or self._log.last_seq > self._flushed_seq
+        has_news = self._log.last_seq > self._flushed_seq
         if self._gathering.holds_back(len(peers), table_now, has_news=has_news):
             self._feed((*addressed, *self._fed), table_now)
         else:
             self._feed(peers, table_now)
             self._flushed_seq = self._log.last_seq
-            for peer in self._to_ack:
-                self._carrier.send(peer, self._intake.position(peer))
-            self._to_ack.clear()
+        for peer in self._acks.due(table_now):
+            self._carrier.send(peer, self._intake.position(peer))
         fed, self._fed = self._fed, []
         return fed
 
@@ -393,4 +393,4 @@ class Replication:
 
     def next_deadline(self) -> float:
         """When to `flush` although nothing happens; infinity for never."""
-        return self._gathering.next_deadline()
+        return min(self._gathering.next_deadline(), self._acks.next_deadline())
