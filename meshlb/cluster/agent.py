@@ -11,7 +11,7 @@ Spec: protocol/spec/membership.md, replication.md.
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Final, cast
+from typing import Final
 
 import structlog
 
@@ -20,6 +20,7 @@ from meshlb.cluster.broadcasts import Broadcasts, Receipt
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
 from meshlb.cluster.dials import Dials
+from meshlb.cluster.hearing import SignsOfLife, sort
 from meshlb.cluster.joining import Situation, gap_filler
 from meshlb.cluster.keys import ClusterKeys
 from meshlb.cluster.link import Link
@@ -28,7 +29,7 @@ from meshlb.cluster.overrides import Overrides
 from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.renewal import Renewal
 from meshlb.cluster.search import Search
-from meshlb.cluster.turns import PIN_WORDS, PinWord, Turns
+from meshlb.cluster.turns import Turns
 from meshlb.cluster.words import Words
 from meshlb.core.sticky import events as pins
 from meshlb.core.swim import events as swim
@@ -39,18 +40,12 @@ from meshlb.wire.broadcast_words import Broadcast, BroadcastAck, Payload, Topic
 from meshlb.wire.challenge import Challenge
 from meshlb.wire.handshake import Identity
 from meshlb.wire.key_words import KeyringState
-from meshlb.wire.messages import Ack, BackendOverride, MemberUpdate, Message, Ping, PushPull
+from meshlb.wire.messages import BackendOverride, Message, PushPull
 from meshlb.wire.refusal import Refusal
 from meshlb.wire.versions import Feature
 
 LAG_TOLD_S: Final = 0.01
 """Lag below this is the ordinary jitter of an event loop."""
-
-SWIM_WORDS: Final[frozenset[type]] = frozenset({Ping, Ack, MemberUpdate, PushPull})
-ORDER_WORDS: Final[frozenset[type]] = frozenset(
-    {BackendOverride, Broadcast, BroadcastAck, KeyringState}
-)
-"""What operators have said, and who has taken it in."""
 
 _log = structlog.get_logger("meshlb.cluster")
 
@@ -104,6 +99,7 @@ class Agent:
         """Members taken for dead, and which of their lives that was."""
         self._suspects: frozenset[NodeName] = frozenset()
         self._dials = Dials(me.name)
+        self._signs = SignsOfLife()
         self._renewal = None if keys is None else Renewal(me.name, keys)
         self.reason = "starting"
         """What this node still lacks to be in sync; empty once it is."""
@@ -278,6 +274,7 @@ class Agent:
         """Everything on its way on that link may be lost."""
         _log.info("link closed", peer=link.name, reason=link.close_reason)
         self._turns.closed(link.name)
+        self._signs.forget(link.name)
         self._receive(swim.StreamClosed(link.name))
         self._consider()
 
@@ -298,17 +295,16 @@ class Agent:
         """Hear a frame."""
         if self.links.to(link.name) is not link or not link.is_open:
             return
-        words = tuple(message for message in messages if type(message) in SWIM_WORDS)
-        self._receive(swim.StreamReceived(link.name, words))
-        if link.dialled is not None and any(isinstance(word, PushPull) for word in words):
-            self._membership.seed_met(link.dialled)  # not before it counts as a member
-        if len(words) == len(messages):
-            return
-        if orders := [message for message in messages if type(message) in ORDER_WORDS]:
-            self._hear_orders(link, orders)
-        of_pins = [word for word in messages if type(word) in PIN_WORDS]
-        self._turns.hear(link.name, cast("list[PinWord]", of_pins))
-        self._consider()
+        heard = sort(messages)
+        if heard.swim or self._signs.is_news(link.name, self._now()):
+            self._receive(swim.StreamReceived(link.name, heard.swim))
+            if link.dialled is not None and any(isinstance(word, PushPull) for word in heard.swim):
+                self._membership.seed_met(link.dialled)  # not before it counts as a member
+        if heard.orders:
+            self._hear_orders(link, heard.orders)
+        if heard.pins:
+            self._turns.hear(link.name, heard.pins)
+            self._consider()
 
     def _hear_orders(self, link: Link, messages: Iterable[Message]) -> None:
         self._words.hear(link.name, messages)
