@@ -49,7 +49,8 @@ class KernelRelay:
         self._has_undelivered = trio.Event()
         reactor.register(self.program.ring_fd, self._on_notices)
 
-    def __len__(self) -> int:
+    @property
+    def seated(self) -> int:
         """Tunnels that sit in the kernel now."""
         return len(self._ends) // 2 - len(self._free_pairs)
 
@@ -124,7 +125,7 @@ class KernelRelay:
             self._free_pairs.append(end.place // 2)
 
     def await_delivery(self, end: "RelayedEnd") -> None:
-        """Call `end.on_delivered` once all that it redirected has reached its peer's TCP."""
+        """Call `end.poll` in a moment, once."""
         self._undelivered.add(end)
         self._has_undelivered.set()
 
@@ -149,13 +150,15 @@ class KernelRelay:
                 pause_s = min(pause_s * 2, DELIVERY_PAUSE_S_MAX)
                 self._reactor.catch_up()
                 for end in list(self._undelivered):
-                    if end in self._undelivered and end.is_delivered():
-                        self._undelivered.discard(end)
+                    if end not in self._undelivered:
+                        continue  # Closed meanwhile, by another one.
+                    self._undelivered.discard(end)
+                    try:
+                        end.poll()
+                    except Exception:
+                        end_failed(end)
+                    if end not in self._undelivered:
                         pause_s = DELIVERY_PAUSE_S
-                        try:
-                            end.on_delivered()
-                        except Exception:
-                            end_failed(end)
 
     def close(self) -> None:
         """Release the program; tunnels must have ended, for they would lose bytes."""

@@ -136,10 +136,12 @@ class RelayedEnd(TunnelEnd):
         # Reading takes the socket's lock, under which the program runs: so either this finds
         # what was passed, or the program sees that it has to tell of it.
         self._relay_read()
-        if self.state == CARRIED and not self.closed:
+        if self.state != CARRIED or self.closed:
+            self._settle()
+        elif self._is_all_read():
             self._extend_credit()
         else:
-            self._settle()
+            self._listen_for(READ)
 
     def _pass_on(self, chunk: bytes) -> None:
         self._passed_bytes += len(chunk)
@@ -152,8 +154,11 @@ class RelayedEnd(TunnelEnd):
         self._listen_for(READ if self.peer.send(chunk) else 0)
 
     def _end(self) -> None:
-        self.ended = True
         self._listen_for(0)
+        if self.place >= 0 and not self._is_all_read():
+            self._relay.await_delivery(self)  # The kernel states the end too early.
+            return
+        self.ended = True
         if self.state == CARRIED and not self.is_delivered():
             self._await_delivery()
             return
@@ -172,7 +177,16 @@ class RelayedEnd(TunnelEnd):
         written = acked + self.peer.unacked_bytes()
         return is_closed or written - self._base >= self._rows(REDIRECTED)
 
-    def on_delivered(self) -> None:
+    def poll(self) -> None:
+        """See whether what is awaited has come; if not, ask for the next time."""
+        if self.state != DELIVERING:
+            self._relay_read()
+        elif self.is_delivered():
+            self._on_delivered()
+        else:
+            self._relay.await_delivery(self)
+
+    def _on_delivered(self) -> None:
         """What waited for the delivery may go: bytes that user space holds, or a FIN."""
         self.state = USER
         peer = self.peer
@@ -238,7 +252,7 @@ class RelayedEnd(TunnelEnd):
             or self.closed
             or peer.backlog
             or self._interest & (READ | HANG_UP) != READ
-            or self._rows(PASSED) != self._passed_bytes
+            or not self._is_all_read()
         ):
             return
         acked, _ = peer.acked_bytes()
@@ -254,7 +268,12 @@ class RelayedEnd(TunnelEnd):
         self.state = CARRIED
         self._listen_for(HANG_UP)
         # What was passed before the program could see that it has to tell of it.
-        self._relay_read()
+        if not self._relay_read() and not self._is_all_read():
+            self._listen_for(READ)
+
+    def _is_all_read(self) -> bool:
+        """Whether what was passed has come up: it waits for what the peer redirects to here."""
+        return self._rows(PASSED) == self._passed_bytes
 
     def _extend_credit(self) -> None:
         """As far as the far end has acknowledged, and a part of the peer's send buffer more."""

@@ -6,12 +6,15 @@ tunnel is, nor when bytes may be relayed: that is for who writes the rows (`prox
 
 The program runs for each piece that a socket has received, under that socket's lock:
 
-    a piece of no bytes (a FIN)                → user space
+    a piece of no bytes (a FIN)                → dropped: the socket knows that it has ended
     PASSED ≠ FORWARDED: user space still has
       bytes that come before these             → user space, PASSED grows
     REDIRECTED ≥ LIMIT                         → user space, PASSED grows
     the peer cannot send                       → user space, PASSED grows
     else                                       → the peer's send queue, REDIRECTED grows
+
+A FIN must not go on: redirected, or passed while the socket's own queue is not empty, the kernel
+takes it for a write that failed, and stops sending from that queue.
 
 User space is told through the ring, once until it lowers NOTICED again, when a piece was passed
 to it, and when REDIRECTED has reached LOW.
@@ -51,7 +54,7 @@ COLUMNS: Final = 6
 _MAP_LOOK_UP, _SOCKET_COOKIE, _REDIRECT, _RING_OUTPUT = 1, 46, 52, 130
 """The kernel's functions by number."""
 
-_SK_PASS: Final = 1
+_SK_DROP, _SK_PASS = 0, 1
 _SO_COOKIE: Final = 57
 _LENGTH_OFFSET: Final = 0  # of __sk_buff
 
@@ -191,7 +194,7 @@ def instructions(places_fd: int, rows_fd: int, sockets_fd: int, ring_fd: int) ->
     a.move(R6, R1)
     _find_row(a, places_fd, rows_fd)
     a.load(R9, R6, _LENGTH_OFFSET, WORD)
-    a.jump_if_number(R9, 0, "done")
+    a.jump_if_number(R9, 0, "drop")
     _redirect(a, sockets_fd)
     a.jump("done")
     a.label("pass")
@@ -202,6 +205,9 @@ def instructions(places_fd: int, rows_fd: int, sockets_fd: int, ring_fd: int) ->
     _tell(a, ring_fd)
     a.label("done")
     a.set(R0, _SK_PASS)
+    a.exit()
+    a.label("drop")
+    a.set(R0, _SK_DROP)
     a.exit()
     return a.assemble()
 

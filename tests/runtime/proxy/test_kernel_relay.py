@@ -61,15 +61,15 @@ async def test_tunnels_beyond_the_limit_stay_in_user_space_and_places_are_used_a
         assert relay is not None
         relay._pairs_max = 1
         first, _ = await tunnel(rig)
-        assert len(relay) == 1
+        assert relay.seated == 1
         second, backend = await tunnel(rig)
-        assert (len(relay), len(rig.plane.tunnels)) == (1, 2)
+        assert (relay.seated, len(rig.plane.tunnels)) == (1, 2)
         await second.say(b"by user space")
         await backend.hear(b"by user space")
         first.reset()
-        await eventually(lambda: len(relay) == 0)
+        await eventually(lambda: relay.seated == 0)
         _, backend = await tunnel(rig)
-        assert len(relay) == 1
+        assert relay.seated == 1
         await backend.say(b"by the kernel")
 
 
@@ -87,7 +87,7 @@ async def test_what_is_no_plain_socket_stays_in_user_space():
     sealed = Silent(reactor, Sealed(inner.family, inner.type, inner.proto, inner.detach()))
     assert relay.pair(plain, sealed) is None
     assert relay.pair(sealed, plain) is None
-    assert len(relay) == 0
+    assert relay.seated == 0
     relay.close()
     reactor.close()
     for stream in (plain, sealed):

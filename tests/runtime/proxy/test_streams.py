@@ -161,4 +161,4 @@ async def gone(rig: Rig) -> None:
     while rig.released < TUNNELS:  # noqa: ASYNC110 - it depends on many tunnels
         await trio.sleep(0.005)
     assert rig.watched == 0
-    assert rig.relay is None or len(rig.relay) == 0
+    assert rig.relay is None or rig.relay.seated == 0

@@ -65,8 +65,8 @@ class Rig:
             idle_s=idle_s,
             host=self,
         )
-        pair = self.relay.pair(*streams) if self.relay else None
-        assert pair or not self.relay
+        pair = self.relay.pair(*streams) if self.relay is not None else None
+        assert pair is not None or self.relay is None
         down, up = pair or [TunnelEnd.of(self.reactor, stream) for stream in streams]
         tunnel = Tunnel(self, lease, downstream=down, upstream=up, reactor=self.reactor)
         self.tunnels.append(tunnel)
@@ -101,13 +101,13 @@ async def running(relay: bool, *, within_s: float = 20) -> AsyncIterator[Rig]:
     with trio.fail_after(within_s):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig.reactor.run)
-            if rig.relay:
+            if rig.relay is not None:
                 nursery.start_soon(rig.relay.run)
             yield rig
             nursery.cancel_scope.cancel()
     for tunnel in rig.tunnels:
         tunnel.close()
-    if rig.relay:
+    if rig.relay is not None:
         rig.relay.close()
     for stream in rig.outer:
         stream.socket.close()
