@@ -226,6 +226,8 @@ class BackendView:
     weight: int
     connections: int
     """Exchanges and tunnels of this node that use it now."""
+    connections_elsewhere: int
+    """Those of the other nodes, as they have told within about a second."""
     pins: int
     """Live pins in this node's replica."""
     reason: str

@@ -16,6 +16,7 @@ from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.kernel_relay import RelayChoice
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.pool import Pool
+from meshlb.workers.board import BackendId
 from meshlb.workers.crew import Crew
 from meshlb.workers.tally import WorkerTally, total
 
@@ -102,6 +103,23 @@ class Front:
         """Connections to backends, in use or waiting for a request."""
         in_use = (b.in_use for pool in self.pools.values() for b in pool.backends.values())
         return self._tally().idle_upstreams + sum(in_use)
+
+    def connections(self) -> dict[BackendId, int]:
+        """Exchanges and tunnels of this node, by backend."""
+        return {
+            (pool.name, backend.name): backend.in_use
+            for pool in self.pools.values()
+            for backend in pool.backends.values()
+        }
+
+    def set_elsewhere(self, backend: BackendId, connections: int) -> None:
+        """So many connections do the other nodes have to a backend."""
+        pool = self.pools.get(backend[0])
+        known = None if pool is None else pool.backends.get(backend[1])
+        if known is not None:
+            known.elsewhere = connections
+            if self._crew is not None:
+                self._crew.set_elsewhere(backend, connections)
 
     @property
     def words_dropped(self) -> int:

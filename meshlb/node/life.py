@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,6 +23,7 @@ import trio
 
 from meshlb.admin.api import build_app
 from meshlb.admin.serve import serve
+from meshlb.cluster.loads import CONNECTIONS, Loads
 from meshlb.cluster.mesh import Mesh
 from meshlb.cluster.options import ClusterOptions
 from meshlb.config import Settings, certificates
@@ -133,6 +135,13 @@ class Node:
         self._mesh.table.why_unusable = self._why_unusable
         for word in self._mesh.overrides():
             self._apply(word)
+        self._loads = Loads(
+            here=self._front.connections,
+            tell=partial(self._mesh.broadcast, wait="none"),
+            live=lambda: [m.name for m in self._mesh.members() if m.is_live],
+            on_change=self._front.set_elsewhere,
+        )
+        self._mesh.on_broadcast(CONNECTIONS, self._loads.hear)
         self._leaving = trio.Event()
         self._reloader = Reloader(
             load, settings, mesh=self._mesh, front=self._front, order=self._apply
@@ -176,6 +185,8 @@ class Node:
                 await nursery.start(self._mesh.run)
                 admin = await nursery.start(serve, self._settings.admin, build_app(self._view))
                 nursery.start_soon(self._keep_store)
+                if self._settings.cluster is not None:
+                    nursery.start_soon(self._loads.run)
                 self._announce(admin)
                 self._reloader.begin()
                 nursery.start_soon(self._open_when_ready, may_listen, ready)

@@ -166,6 +166,7 @@ class LiveNode:
                         state=backend.state,
                         weight=backend.weight,
                         connections=backend.in_use,
+                        connections_elsewhere=backend.elsewhere,
                         pins=counts.get((pool.name, backend.name), 0),
                         reason=backend.reason,
                         order=self._order(pool.name, backend.name),

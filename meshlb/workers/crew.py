@@ -23,7 +23,7 @@ from meshlb.proxy.backend import Backend
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.role import Role
 from meshlb.store import LmdbPins
-from meshlb.workers.board import Board, Places
+from meshlb.workers.board import BackendId, Board, Places
 from meshlb.workers.hire import Hire
 from meshlb.workers.messages import (
     Change,
@@ -125,6 +125,12 @@ class Crew:
 
     def _changed(self) -> None:
         self._dirty.set()
+
+    def set_elsewhere(self, backend: BackendId, connections: int) -> None:
+        """So many connections do other nodes have to a backend; all workers weigh them too."""
+        place = self._places.all.get(backend)
+        if place is not None:
+            self._board.set_elsewhere(place, connections)
 
     def use_secrets(self, *, cookie_secrets: tuple[bytes, ...], key_secret: bytes) -> None:
         """Have all workers seal, open and hash with these from now on."""

@@ -38,6 +38,7 @@ def make_backend(name: str) -> BackendView:
         state=BackendState.UP,
         weight=1,
         connections=2,
+        connections_elsewhere=1,
         pins=1,
         reason="",
     )

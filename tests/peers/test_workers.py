@@ -10,6 +10,7 @@ from typing import Any
 from tests.peers.conftest import StartBackends, StartMesh
 from tests.peers.harness.child import wait_until
 from tests.peers.harness.http import Connection, fetch
+from tests.peers.harness.live import Tunnel
 from tests.peers.harness.mesh import COOKIE, HEADER, Node
 from tests.peers.test_agreement import ask_everybody
 
@@ -70,6 +71,37 @@ def test_a_killed_worker_under_load_costs_nobody_else_a_request(
     assert answered > 0
     assert sum(worker["restarts"] for worker in workers(node)) == 1
     asyncio.run(asyncio.wait_for(fetch(node.port), timeout=60))
+
+
+def test_least_connections_weighs_those_of_the_other_node(
+    start_backends: StartBackends, start_mesh: StartMesh
+) -> None:
+    mesh = start_mesh(
+        backends=start_backends("mirror", 2),
+        sticky=[],
+        balance="least-connections",
+        workers=2,
+        size=2,
+    )
+    here, there = mesh.nodes
+
+    async def open_one_at_each() -> list[str]:
+        first = await Tunnel.open(here.port, "a")
+        await asyncio.to_thread(
+            wait_until, lambda: elsewhere(there)[first.backend] == 1, "the other node knows of it"
+        )
+        second = await Tunnel.open(there.port, "b")
+        await first.close()
+        await second.close()
+        return [first.backend, second.backend]
+
+    assert sorted(asyncio.run(open_one_at_each())) == ["s1", "s2"]
+
+
+def elsewhere(node: Node) -> dict[str, int]:
+    """The connections that other nodes have to each backend, as this one knows."""
+    (pool,) = node.ask("/v1/pools")[1]["pools"]
+    return {backend["name"]: backend["connections_elsewhere"] for backend in pool["backends"]}
 
 
 async def kill_under_load(node: Node) -> tuple[int, int, int]:
