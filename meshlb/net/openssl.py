@@ -51,7 +51,7 @@ _TicketCallback = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_void_p
 class OpenSsl:
     """The functions, found and tried. Make one with `find`."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.PyDLL) -> None:
         """Name the functions; AttributeError where one is missing."""
 
         def function(name: str, result: Any, *arguments: Any) -> Any:
@@ -193,7 +193,7 @@ def find() -> OpenSsl:
         raise UnavailableError(f"no CPython with OpenSSL 3: {ssl.OPENSSL_VERSION}")
     try:
         # Symbols are searched in what the module is linked with, which is what it uses.
-        library = ctypes.CDLL(getattr(sys.modules["_ssl"], "__file__", None))
+        library = ctypes.PyDLL(getattr(sys.modules["_ssl"], "__file__", None))
         openssl = OpenSsl(library)
     except (OSError, AttributeError) as error:
         raise UnavailableError(f"OpenSSL cannot be reached: {error}") from error

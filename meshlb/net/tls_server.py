@@ -26,6 +26,10 @@ from meshlb.net.tls_trial import resumes_at
 CIPHERS_1_2: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Those of TLS 1.3 are all good, and not chosen here."""
 
+TICKETS: Final = 1
+"""Given to a client after a full handshake. One is good for one connection in TLS 1.3, and each of
+these gives the next one; sealing costs as much as answering a request."""
+
 PROTOCOLS: Final = ("http/1.1",)
 """What HTTP listeners offer by ALPN."""
 
@@ -131,6 +135,7 @@ class ServerTls:
         if settings.client_ca is not None:
             context.load_verify_locations(settings.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
+        context.num_tickets = TICKETS
         if self._keys is None:
             context.num_tickets = 0
             context.options |= ssl.OP_NO_TICKET
