@@ -16,12 +16,14 @@ FROM_BACKEND = bytes((0x82, len(PAYLOAD))) + PAYLOAD
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-def upgrade_request() -> bytes:
-    """A client's opening handshake."""
+def upgrade_request(path: str = "/echo") -> bytes:
+    """The opening handshake of a client that has been here: nginx goes by its cookie."""
     key = base64.b64encode(os.urandom(16))
     return (
-        b"GET /echo HTTP/1.1\r\nHost: app.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n"
+        b"GET %b HTTP/1.1\r\nHost: app.test\r\nCookie: lb=%b\r\n"
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+        % (path.encode(), os.urandom(8).hex().encode(), key)
     )
 
 

@@ -15,7 +15,7 @@ from tests.peers.harness.ports import free_port
 HAPROXY_CONFIG = """
 global
     nbthread 1
-    maxconn 8000
+    maxconn 9900
 defaults
     mode http
     timeout connect 5s
@@ -36,7 +36,7 @@ backend app
 NGINX_CONFIG = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr warn;
 worker_rlimit_nofile 20000;
-events {{ worker_connections 10000; }}
+events {{ worker_connections 19000; }}
 http {{
     access_log off; keepalive_requests 100000000;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
@@ -67,6 +67,7 @@ http {{
 MESHLB_CONFIG = """
 [node]
 name = "bench"
+kernel_relay = "{relay}"
 [admin]
 bind = "127.0.0.1:{admin_port}"
 [[listener]]
@@ -117,7 +118,7 @@ def nginx(
 
 
 def meshlb(
-    folder: Path, backends: Sequence[Backend], files: Files | None = None
+    folder: Path, backends: Sequence[Backend], files: Files | None = None, *, relay: str = "auto"
 ) -> tuple[Child, int]:
     """One node that stands alone, sticky by its sealed cookie."""
     tls = f'tls = {{ cert = "{files.cert}", key = "{files.key}" }}' if files is not None else ""
@@ -126,9 +127,8 @@ def meshlb(
         for backend in backends
     )
     port, config = free_port(), folder / "meshlb.toml"
-    config.write_text(
-        MESHLB_CONFIG.format(port=port, admin_port=free_port(), servers=servers, tls=tls)
-    )
+    values = {"port": port, "admin_port": free_port(), "servers": servers, "tls": tls}
+    config.write_text(MESHLB_CONFIG.format(relay=relay, **values))
     return _proxy("meshlb", [PYTHON, "-m", "meshlb", "run", str(config)], folder), port
 
 
