@@ -52,7 +52,10 @@ UNMIRRORED = {
         f"meshlb/workers/{name}.py": "tests/runtime/workers: real processes"
         for name in ("__main__", "post", "process")
     },
-    "meshlb/node/life.py": "tests/peers: it only wires what is tested apart",
+    **{
+        f"meshlb/node/{name}.py": "tests/peers: it only wires what is tested apart"
+        for name in ("life", "lives")
+    },
     "meshlb/net/last_resort.py": "tests/runtime/proxy/test_bugs.py: what a bug leaves standing",
     **{
         f"meshlb/node/{name}.py": "tests/peers ask it through the admin API"

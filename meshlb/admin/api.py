@@ -88,6 +88,7 @@ def build_app(node: NodeView) -> Starlette:
             route("/v1/keys", _keys, "GET", "POST"),
             route("/v1/keys/{key}", _key, "PUT", "DELETE"),
             route("/v1/reload", _reload, "POST"),
+            route("/v1/upgrade", _upgrade, "POST"),
             route("/v1/leave", _leave, "POST"),
         ],
         exception_handlers={
@@ -221,6 +222,10 @@ def _secret(text: object) -> ClusterSecret:
 
 async def _reload(node: NodeView, request: Request) -> Response:
     return _json(await node.reload())
+
+
+async def _upgrade(node: NodeView, request: Request) -> Response:
+    return _json(await node.upgrade(), status=202)
 
 
 async def _leave(node: NodeView, request: Request) -> Response:

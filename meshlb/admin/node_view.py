@@ -14,6 +14,7 @@ from meshlb.admin.view import (
     ReceiptView,
     ReloadView,
     StatusView,
+    UpgradeOrder,
 )
 from meshlb.model import BackendName, BackendState, ClusterSecret, KeyId, PoolName
 
@@ -101,6 +102,14 @@ class NodeView(Protocol):
 
         Raises:
             AdminError: with each fault of the file; nothing has changed.
+        """
+        ...
+
+    async def upgrade(self) -> UpgradeOrder:
+        """Has a new process take over, with every connection; returns once it could.
+
+        Raises:
+            AdminError: it cannot, and nothing has changed.
         """
         ...
 

@@ -51,6 +51,7 @@ class AdminDoor:
 
     def hand_over(self) -> None:
         """Another process goes on with it: leave it to that."""
+        self._inode = 0
         self.sock.close()
 
     def close(self) -> None:

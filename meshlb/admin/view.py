@@ -148,6 +148,22 @@ class WorkerView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeOrder:
+    """A new process of this node is there, and takes over."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeView:
+    """The last upgrade that has failed in this process."""
+
+    failed_at: str | None = None
+    """ISO 8601, UTC."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
     """This node at a glance."""
 
@@ -175,6 +191,7 @@ class StatusView:
     workers: tuple[WorkerView, ...] = ()
     """The processes that serve clients; none where the node is one process."""
     config: ConfigView = ConfigView()
+    upgrade: UpgradeView = UpgradeView()
     kernel_relay: KernelRelayView = KernelRelayView()
 
 

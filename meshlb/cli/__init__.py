@@ -4,7 +4,7 @@ Each family of commands is a file, and what it needs is imported when it is call
 should not wait for what only `meshlb run` uses. Contract: "Commands".
 """
 
-from meshlb.cli.act import drain, forget, leave, maintenance, ready, reload, unpin
+from meshlb.cli.act import drain, forget, leave, maintenance, ready, reload, unpin, upgrade
 from meshlb.cli.check import check
 from meshlb.cli.demo import demo
 from meshlb.cli.group import main
@@ -34,6 +34,7 @@ for _command in (
     maintenance,
     keys,
     reload,
+    upgrade,
     forget,
     leave,
 ):

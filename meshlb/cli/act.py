@@ -1,11 +1,17 @@
 """The commands that steer a node or its cluster: pins, backends and members."""
 
+import time
+from typing import Final
 from urllib.parse import quote
 
 import click
 
 from meshlb.cli import show
 from meshlb.cli.client import AdminClient, admin_options, pool_option, show_json, the_pool
+from meshlb.cli.group import Refused
+
+UPGRADE_S_MAX: Final = 120.0
+UPGRADE_POLL_S: Final = 0.1
 
 
 @click.command()
@@ -67,6 +73,28 @@ def reload(client: AdminClient, as_json: bool) -> None:
         return
     for change in answer["changes"] or ["reloaded; nothing is different"]:
         show.line(change)
+
+
+@click.command()
+@admin_options
+def upgrade(client: AdminClient, as_json: bool) -> None:
+    """Have the program as it is installed now take over from the node, with every connection."""
+    failed_before = client.ask("/v1/status")["upgrade"]["failed_at"]
+    answer = client.send("POST", "/v1/upgrade")
+    deadline = time.monotonic() + UPGRADE_S_MAX
+    while time.monotonic() < deadline:
+        time.sleep(UPGRADE_POLL_S)
+        try:
+            status = client.ask("/v1/status")
+        except Refused:
+            continue  # Between two processes nobody answers for a moment.
+        if status["pid"] == answer["pid"] and status["ready"]:
+            show_json(answer) if as_json else show.line(f"upgraded: process {answer['pid']}")
+            return
+        failed = status["upgrade"]
+        if failed["failed_at"] not in (None, failed_before):
+            raise Refused(f"not upgraded, and nothing was lost: {failed['reason']}")
+    raise Refused(f"no word of the new process {answer['pid']} within {UPGRADE_S_MAX:g} s")
 
 
 @click.command()

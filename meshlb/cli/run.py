@@ -21,10 +21,11 @@ def run(config: Path, log_level: str, log_format: str) -> None:
     from meshlb.config import load
 
     # What comes before the node can obey waits for it, rather than ending the process.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR2})
     try:
         settings = load(config)
     except ConfigError as error:
+        _tell_process_before(error)
         report(config, error)
     logs.configure(level=log_level, form=log_format)
     import trio
@@ -32,7 +33,7 @@ def run(config: Path, log_level: str, log_format: str) -> None:
     from meshlb import node
 
     try:
-        trio.run(partial(node.run, settings, load=partial(load, config)))
+        trio.run(partial(node.run, settings, load=partial(load, config), upgrades=True))
     except MeshlbError as error:
         raise Refused(str(error)) from None
     except BaseExceptionGroup as group:
@@ -40,6 +41,13 @@ def run(config: Path, log_level: str, log_format: str) -> None:
         if ours is None or others is not None:
             raise
         raise Refused(str(_first(ours))) from None
+
+
+def _tell_process_before(error: ConfigError) -> None:
+    """If this process was to take over from another one, that one goes on, and says why."""
+    from meshlb.node.upgrading import refuse_heritage
+
+    refuse_heritage(error.faults)
 
 
 def _first(group: BaseExceptionGroup[MeshlbError]) -> BaseException:

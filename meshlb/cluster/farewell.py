@@ -19,10 +19,18 @@ FLUSH_S_MAX: Final = 1.0
 FLUSH_POLL_S: Final = 0.01
 
 
-async def say_farewell(agent: Agent, turns: Turns) -> None:
-    """Leave once everybody has what this node knows; bounded."""
+async def say_farewell(agent: Agent, turns: Turns, *, for_good: bool) -> None:
+    """Leave once everybody has what this node knows; bounded.
+
+    Args:
+        agent: says so.
+        turns: knows what is untold.
+        for_good: else another process goes on as this member, and nobody is told.
+    """
     turns.leave()
     await _until(lambda: not turns.has_untold())
+    if not for_good:
+        return
     agent.leave()
     await _until(lambda: not any(link.outbox_bytes for link in agent.links.all()))
 

@@ -381,11 +381,13 @@ class Mesh:
             self._agent.forget(name)
         return is_dead
 
-    async def leave(self) -> None:
-        """Tell everybody that this node leaves, once they have all that it knows; bounded."""
-        if self._agent is None:
-            return
-        await say_farewell(self._agent, self._pins.turns)
+    async def leave(self, *, for_good: bool = True) -> None:
+        """Tell everybody that this node leaves, once they have all that it knows; bounded.
+
+        Unless `for_good`, another process takes its place, and they are told only what it knows.
+        """
+        if self._agent is not None:
+            await say_farewell(self._agent, self._pins.turns, for_good=for_good)
 
 
 def _wall_ms() -> int:

@@ -1,20 +1,20 @@
-"""A node: one nursery that wires the store, the mesh, the data plane and the admin API.
+"""One life of a node: it wires the store, the mesh, the data plane and the admin API.
 
-The only place where proxy and cluster meet. Its life:
+The only place where proxy and cluster meet.
 
-    bind every address        a port in use ends the start with one line
     join, pull the table      clients are refused until the table is in sync
     serve
-    drain, leave, exit 0      on SIGTERM, Ctrl-C or `meshlb leave`; a second SIGTERM stops at once
+    drain, leave              on SIGTERM, Ctrl-C or `meshlb leave`; a second SIGTERM stops at once
+    rest                      for an upgrade; if that fails there is another life, see `lives`
 """
 
 import contextlib
 import gc
 import math
 import os
-import resource
 import signal
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,15 +28,20 @@ from meshlb.cluster.mesh import Mesh
 from meshlb.cluster.options import ClusterOptions
 from meshlb.config import Settings, certificates
 from meshlb.core.keyring import first_hash_key
+from meshlb.core.sticky.closed_table import ClosedTable
 from meshlb.errors import ConfigError, StoreError
 from meshlb.model import BackendName, BackendState, PoolName
 from meshlb.net.reactor import Reactor
+from meshlb.node import supervisor
+from meshlb.node.doors import Doors
 from meshlb.node.front import Front
 from meshlb.node.reloading import Reloader
+from meshlb.node.upgrading import ANSWER_S, DECIDE_S_MAX, Heir, Heritage, UpgradeError, Upgrader
 from meshlb.node.view import LiveNode
+from meshlb.proxy import handover
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.role import ALONE
-from meshlb.store import LmdbPins, Owner, open_pins
+from meshlb.store import LmdbPins
 from meshlb.store.secret import own_secret
 from meshlb.wire.messages import BackendOverride
 from meshlb.workers.board import WORKERS_MAX
@@ -61,76 +66,51 @@ SYNC_EVERY_S = 1.0
 log = structlog.get_logger()
 
 
-async def run(
-    settings: Settings,
-    *,
-    load: Callable[[], Settings] | None = None,
-    ready: Callable[[LiveNode], None] | None = None,
-) -> None:
-    """Run a node until it is told to leave.
+@dataclass(slots=True)
+class Lasting:
+    """What outlives a membership of this process; see `lives`."""
 
-    Args:
-        settings: the configuration.
-        load: reads it anew for a reload; None: it stays what it is.
-        ready: called once the node serves.
-
-    Raises:
-        ListenError: an address cannot be bound.
-        StoreError: the store cannot be opened.
-    """
-    _raise_descriptor_limit()
-    _spare_the_collector()
-    store = open_pins(
-        settings.node.data_dir,
-        Owner(settings.cluster.name if settings.cluster is not None else "", settings.node.name),
-        on_unusable=settings.node.on_unusable_store,
-    )
-    try:
-        node = Node(settings, store, load or (lambda: settings))
-        await node.run(ready)
-    finally:
-        store.close()
+    load: Callable[[], Settings]
+    ready: Callable[[LiveNode], None] | None
+    heritage: Heritage | None
+    doors: Doors
+    reactor: Reactor
+    signals: AsyncIterator[int]
+    nursery: trio.Nursery
+    upgrader: Upgrader
+    plane: DataPlane | None = None
+    """Made in the first life, and paused when another one begins."""
 
 
 class Node:
     """The parts of one node, wired."""
 
-    def __init__(self, settings: Settings, store: LmdbPins, load: Callable[[], Settings]) -> None:
-        """Bind the cluster's port and build everything; `run` begins to serve."""
+    def __init__(self, settings: Settings, store: LmdbPins, lasting: Lasting) -> None:
+        """Build everything; `run` begins to serve."""
         self._settings = settings
+        self._lasting = lasting
+        self._own_secret: bytes | None = None
         self._store = store
         cluster, data_dir = settings.cluster, settings.node.data_dir
         if cluster is not None and cluster.tls is not None:
             _tell_of_dates(cluster.tls.cert)
-        self._reactor = Reactor()
         self._mesh = Mesh(
             settings.node.name,
-            reactor=self._reactor,
+            reactor=lasting.reactor,
             cluster=ClusterOptions.of(cluster) if cluster is not None else None,
             store=store,
             bulk=store,
             data_dir=data_dir,
             last_contact=store.last_contact(),
+            ports=[sock.dup() for sock in lasting.doors.cluster],
             on_override=self._apply,
             on_keys=self._use_keys,
         )
-        if (keys := self._mesh.keys) is not None:
-            cookie_secrets, key_secret = keys.keyring.secrets, keys.hash_key
-        else:
-            cookie_secrets = (own_secret(data_dir),)
-            key_secret = first_hash_key(cookie_secrets[0])
         store.on_fading, store.on_provisional = self._mesh.fading, self._mesh.unsettled
         crew = self._make_crew()
-        self._plane = DataPlane(
-            settings,
-            self._mesh.table,
-            reactor=self._reactor,
-            table_now=self._mesh.clock.now,
-            cookie_secrets=cookie_secrets,
-            key_secret=key_secret,
-            role=ALONE if crew is None else crew.role,
-        )
+        self._plane = self._resumed_plane() or self._new_plane(crew)
         self._front = Front(self._plane, crew)
+        cookie_secrets, key_secret = self._secrets()
         self._front.use_secrets(cookie_secrets=cookie_secrets, key_secret=key_secret)
         self._mesh.table.why_unusable = self._why_unusable
         for word in self._mesh.overrides():
@@ -142,9 +122,11 @@ class Node:
             on_change=self._front.set_elsewhere,
         )
         self._mesh.on_broadcast(CONNECTIONS, self._loads.hear)
+        self._may_listen = trio.Event()
         self._leaving = trio.Event()
+        self._ends = trio.Event()
         self._reloader = Reloader(
-            load, settings, mesh=self._mesh, front=self._front, order=self._apply
+            lasting.load, settings, mesh=self._mesh, front=self._front, order=self._apply
         )
         self._view = LiveNode(
             settings,
@@ -152,8 +134,43 @@ class Node:
             front=self._front,
             store=store,
             reloader=self._reloader,
-            leave=self._leaving.set,
+            upgrader=lasting.upgrader,
+            upgrade=self.upgrade,
+            leave=self._leave_soon,
         )
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._reloader.settings
+
+    def _secrets(self) -> tuple[tuple[bytes, ...], bytes]:
+        """Of load-balancer cookies, and of the hash of session keys."""
+        if (keys := self._mesh.keys) is not None:
+            return keys.keyring.secrets, keys.hash_key
+        if self._own_secret is None:
+            self._own_secret = own_secret(self._settings.node.data_dir)
+        return (self._own_secret,), first_hash_key(self._own_secret)
+
+    def _new_plane(self, crew: Crew | None) -> DataPlane:
+        cookie_secrets, key_secret = self._secrets()
+        sockets, self._lasting.doors.listeners = self._lasting.doors.listeners, {}
+        return DataPlane(
+            self._settings,
+            self._mesh.table,
+            reactor=self._lasting.reactor,
+            table_now=self._mesh.clock.now,
+            cookie_secrets=cookie_secrets,
+            key_secret=key_secret,
+            sockets=sockets,
+            role=ALONE if crew is None else crew.role,
+        )
+
+    def _resumed_plane(self) -> DataPlane | None:
+        """That of the life before, which is paused."""
+        if (plane := self._lasting.plane) is not None:
+            plane.use_table(self._mesh.table, self._mesh.clock.now)
+        return plane
 
     def _make_crew(self) -> Crew | None:
         wanted = self._settings.node.workers
@@ -169,31 +186,41 @@ class Node:
             is_strict=cluster is not None and cluster.mode == "strict",
         )
 
-    async def run(self, ready: Callable[[LiveNode], None] | None) -> None:
-        """Serve until told to leave, then drain and leave."""
-        may_listen = trio.Event()
+    async def run(self) -> Heir | None:
+        """Serve until told to leave, or until another process is there to take over.
 
-        async def serve_clients(*, task_status: trio.TaskStatus[None]) -> None:
-            await self._front.run(may_listen=may_listen, task_status=task_status)
-
+        Returns:
+            That process: the plane is paused, and goes on asking nobody; None: the node has left.
+        """
+        lasting = self._lasting
         async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-                nursery.start_soon(self._obey, signals, nursery)
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-                nursery.start_soon(self._reactor.run)
-                await nursery.start(serve_clients)
-                await nursery.start(self._mesh.run)
-                admin = await nursery.start(serve, self._settings.admin, build_app(self._view))
-                nursery.start_soon(self._keep_store)
-                if self._settings.cluster is not None:
-                    nursery.start_soon(self._loads.run)
-                self._announce(admin)
-                self._reloader.begin()
-                nursery.start_soon(self._open_when_ready, may_listen, ready)
-                await self._leaving.wait()
+            nursery.start_soon(self._obey, nursery)
+            if lasting.plane is None:
+                await lasting.nursery.start(self._serve_clients)
+                lasting.plane = self._plane
+            await nursery.start(self._mesh.run)
+            await nursery.start(self._serve_operators)
+            nursery.start_soon(self._keep_store)
+            if self._settings.cluster is not None:
+                nursery.start_soon(self._loads.run)
+            self._announce(lasting.doors.admin.place)
+            self._reloader.begin()
+            nursery.start_soon(self._open_when_ready)
+            await self._ends.wait()
+            heir = None if self._leaving.is_set() else lasting.upgrader.heir
+            if heir is None:
                 await self._leave()
-                nursery.cancel_scope.cancel()
-        self._reactor.close()
+            else:
+                await self._rest()
+            nursery.cancel_scope.cancel()
+        return heir
+
+    async def _serve_clients(self, *, task_status: trio.TaskStatus[None]) -> None:
+        await self._front.run(may_listen=self._may_listen, task_status=task_status)
+
+    async def _serve_operators(self, *, task_status: trio.TaskStatus[object]) -> None:
+        app, door = build_app(self._view), self._lasting.doors.admin
+        await serve(self._settings.admin, app, door=door, task_status=task_status)
 
     def _announce(self, admin: object) -> None:
         log.info(
@@ -204,18 +231,22 @@ class Node:
             listeners={name: str(address) for name, address in self._plane.addresses.items()},
         )
 
-    async def _open_when_ready(
-        self, may_listen: trio.Event, ready: Callable[[LiveNode], None] | None
-    ) -> None:
+    async def _open_when_ready(self) -> None:
         """Let clients in once the table is in sync."""
+        lasting = self._lasting
         while not self._mesh.readiness()[0]:  # noqa: ASYNC110 - it depends on many things
             await trio.sleep(READY_POLL_S)
-        may_listen.set()
+        self._may_listen.set()
         await self._front.wait_accepting()
-        _spare_the_collector()
+        handover.resume(self._plane)  # If a life before this one has paused it.
+        spare_the_collector()
         log.info("node ready", node=self._settings.node.name)
-        if ready is not None:
-            ready(self._view)
+        supervisor.tell_ready()
+        if (heritage := lasting.heritage) is not None:
+            lasting.heritage = None
+            lasting.nursery.start_soon(heritage.take, self._plane)
+        if lasting.ready is not None:
+            lasting.ready(self._view)
 
     async def _keep_store(self) -> None:
         """Remove what has expired, a little at a time; flush to the disk in a thread."""
@@ -234,17 +265,53 @@ class Node:
                     log.error("the pins could not be flushed to the disk", reason=str(error))
                 synced_at = trio.current_time()
 
-    async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
-        async for number in signals:
-            if number == signal.SIGHUP:
+    async def _obey(self, nursery: trio.Nursery) -> None:
+        async for number in self._lasting.signals:
+            if number == signal.SIGUSR2:
+                nursery.start_soon(self._upgrade_by_signal)
+            elif number == signal.SIGHUP:
                 # One that waits has yet to read the file, and will do for both.
                 if not self._reloader.is_waiting:
                     nursery.start_soon(self._reload)
             elif self._leaving.is_set():
                 log.warning("node stops at once")
-                nursery.cancel_scope.cancel()
+                self._lasting.nursery.cancel_scope.cancel()
             else:
-                self._leaving.set()
+                self._leave_soon()
+
+    def _leave_soon(self) -> None:
+        self._leaving.set()
+        self._ends.set()
+
+    async def upgrade(self) -> int:
+        """Start the new program; it takes over a moment later.
+
+        Returns:
+            Its process id.
+
+        Raises:
+            UpgradeError: it cannot take over, and nothing has changed.
+        """
+        if not self._plane.accepting.is_set() or self._leaving.is_set():
+            raise UpgradeError("the node does not serve just now")
+        pid = await self._lasting.upgrader.start(self.settings)
+        self._lasting.nursery.start_soon(self._end_for_heir)
+        return pid
+
+    async def _upgrade_by_signal(self) -> None:
+        """SIGUSR2; the log has the reason where it fails."""
+        with contextlib.suppress(UpgradeError):
+            await self.upgrade()
+
+    async def _end_for_heir(self) -> None:
+        await trio.sleep(ANSWER_S)
+        self._ends.set()
+
+    async def _rest(self) -> None:
+        """Begin nothing more, and have everybody know what this node knows."""
+        await handover.pause(self._plane, timeout_s=DECIDE_S_MAX)
+        self._plane.use_table(ClosedTable(), self._mesh.clock.now)
+        await self._mesh.leave(for_good=False)
 
     async def _reload(self) -> None:
         """SIGHUP; the log has the faults."""
@@ -255,6 +322,7 @@ class Node:
         """Drain, say farewell, and be done within `shutdown_timeout`."""
         total_s = self._reloader.settings.node.shutdown_timeout_s
         farewell_s = min(LEAVE_S_MAX, total_s * LEAVE_FRACTION_MAX)
+        supervisor.tell_stopping()
         log.info("node leaves", node=self._settings.node.name, within_s=total_s)
         await self._front.drain(timeout_s=total_s - farewell_s)
         with trio.move_on_after(farewell_s):
@@ -292,13 +360,7 @@ class Node:
         backend.order(word.state)
 
 
-def _raise_descriptor_limit() -> None:
-    """As many descriptors as this user may have: each client needs two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """What is alive now lives as long as the node: the collector need not look at it again.
 
     To look at all modules takes 20 to 100 ms. So this is done first before peers wait for this

@@ -7,7 +7,15 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from meshlb.admin.view import ConfigView, Explanation, HealView, MoveView, PinChange, PinView
+from meshlb.admin.view import (
+    ConfigView,
+    Explanation,
+    HealView,
+    MoveView,
+    PinChange,
+    PinView,
+    UpgradeView,
+)
 from meshlb.cluster.heals import Heal
 from meshlb.cluster.story import KeyStory
 from meshlb.core.sticky.pin import Pin
@@ -27,6 +35,11 @@ def config_view(loaded_at: float, failure: Failure | None) -> ConfigView:
     if failure is None:
         return ConfigView(loaded_at=iso(loaded_at))
     return ConfigView(loaded_at=iso(loaded_at), failed_at=iso(failure.at), faults=failure.faults)
+
+
+def upgrade_view(failed_at: float | None, reason: str) -> UpgradeView:
+    """What has come of the last upgrade, where this process is still the one that serves."""
+    return UpgradeView(failed_at=None if failed_at is None else iso(failed_at), reason=reason)
 
 
 def members_by_state(members: Iterable[Member]) -> dict[str, int]:

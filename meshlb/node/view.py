@@ -6,7 +6,7 @@ Owns only the translation. It changes nothing but through the mesh and the node'
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -29,6 +29,7 @@ from meshlb.admin.view import (
     StatusView,
     StoreView,
     SyncView,
+    UpgradeOrder,
     unknown_backend,
     unknown_member,
     unknown_pool,
@@ -49,6 +50,7 @@ from meshlb.node import readings, shapes
 from meshlb.node.front import Front
 from meshlb.node.keys import KeyOrders
 from meshlb.node.reloading import Reloader
+from meshlb.node.upgrading import UpgradeError, Upgrader
 from meshlb.proxy.pool import Pool
 from meshlb.store import LmdbPins
 from meshlb.wire.versions import common_of
@@ -69,6 +71,8 @@ class LiveNode:
         front: Front,
         store: LmdbPins,
         reloader: Reloader,
+        upgrader: Upgrader,
+        upgrade: Callable[[], Awaitable[int]],
         leave: Callable[[], None],
     ) -> None:
         """Wire the view; `leave` begins what SIGTERM begins."""
@@ -78,6 +82,8 @@ class LiveNode:
         self._front = front
         self._store = store
         self._reloader = reloader
+        self._upgrader = upgrader
+        self._upgrade = upgrade
         self._leave = leave
         self._started_at = time.monotonic()
 
@@ -107,6 +113,7 @@ class LiveNode:
                 forgotten=self._store.forgotten,
             ),
             workers=self._front.workers,
+            upgrade=shapes.upgrade_view(self._upgrader.failed_at, self._upgrader.failure),
             config=shapes.config_view(self._reloader.loaded_at, self._reloader.last_failure),
             kernel_relay=KernelRelayView(
                 active=self._front.relay_choice.active, reason=self._front.relay_choice.reason
@@ -279,6 +286,13 @@ class LiveNode:
                 faults=tuple(error.faults),
             ) from None
         return ReloadView(changes=tuple(map(str, found)))
+
+    async def upgrade(self) -> UpgradeOrder:
+        """Start the new program, which takes over a moment later."""
+        try:
+            return UpgradeOrder(pid=await self._upgrade())
+        except UpgradeError as error:
+            raise AdminError(409, "not_upgraded", str(error), faults=error.faults) from None
 
     async def leave(self) -> None:
         """Begin what SIGTERM begins."""

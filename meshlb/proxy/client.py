@@ -255,8 +255,12 @@ class Client(Stream):
     @property
     def may_move(self) -> bool:
         """Whether another process can go on with the connection: nothing is under way on it."""
-        is_quiet = self.phase is HEAD and not (self.closed or self.backlog or self._ended)
-        return is_quiet and type(self._sock) is socket.socket
+        return self.is_between_requests and type(self._sock) is socket.socket
+
+    @property
+    def is_between_requests(self) -> bool:
+        """Whether no request, and no part of an answer, is under way."""
+        return self.phase is HEAD and not (self.closed or self.backlog or self._ended)
 
     @property
     def plain_sock(self) -> socket.socket:

@@ -142,6 +142,24 @@ def next_load(plane: DataPlane) -> Load:
     return load
 
 
+def send_away(plane: DataPlane) -> None:
+    """End the connections of idle clients that cannot move: they connect anew, and elsewhere."""
+    for frontend in plane.frontends:
+        for client in frontend.clients:
+            if isinstance(client, Client) and client.is_between_requests and not client.may_move:
+                client.close()
+
+
+def is_empty(plane: DataPlane) -> bool:
+    """Whether nobody is left."""
+    return not count(plane)
+
+
+def count(plane: DataPlane) -> int:
+    """How many clients and tunnels are left."""
+    return len(plane.tunnels) + sum(len(frontend.clients) for frontend in plane.frontends)
+
+
 def unpack(plane: DataPlane, all_facts: Sequence[Facts], sockets: Sequence[socket]) -> None:
     """Go on with what another process has sent; it owns nothing of it any more."""
     left = iter(sockets)
@@ -162,7 +180,11 @@ def _adopt_client(plane: DataPlane, facts: Facts, sock: socket) -> None:
 
 def _adopt_tunnel(plane: DataPlane, facts: Facts, downstream: socket, upstream: socket) -> None:
     by_name = {frontend.name: frontend for frontend in reversed(plane.frontends)}
-    frontend = by_name.get(facts["listener"]) or next(iter(by_name.values()))
+    frontend = by_name.get(facts["listener"]) or next(iter(by_name.values()), None)
+    if frontend is None:
+        downstream.close()
+        upstream.close()
+        return
     lease = Lease(
         _backend(plane, facts),
         key=None if facts["key"] is None else SessionKey(facts["key"]),

@@ -22,6 +22,8 @@ from meshlb.admin.view import (
     StatusView,
     StoreView,
     SyncView,
+    UpgradeOrder,
+    UpgradeView,
     unknown_member,
 )
 from meshlb.model import BackendName, BackendState, ClusterSecret, KeyId, PoolName
@@ -82,6 +84,9 @@ class FakeNode:
     """Of its configuration file as it is now."""
     changes: tuple[str, ...] = ()
     """What a reload changes."""
+    upgrades: int = 0
+    upgrade_fails: str = ""
+    """Why the new process does not take over."""
     silent: bool = False
     """A live member does not acknowledge orders about secrets."""
 
@@ -91,7 +96,7 @@ class FakeNode:
         return StatusView(
             node="lb-1",
             version="0.1.0",
-            pid=4711,
+            pid=4712 if self.upgrades and not self.upgrade_fails else 4711,
             cluster="shop",
             uptime_s=12.5,
             members={"alive": 2, "suspect": 0, "dead": 1, "left": 0},
@@ -104,6 +109,10 @@ class FakeNode:
             listeners={"web": "127.0.0.1:8080"},
             sync=SYNC,
             store=StoreView(written=not self.disk_trouble, reason=self.disk_trouble, waiting=1234),
+            upgrade=UpgradeView(
+                failed_at="2026-01-02T05:00:00Z" if self.upgrades and self.upgrade_fails else None,
+                reason=self.upgrade_fails,
+            ),
             config=ConfigView(
                 loaded_at="2026-01-02T03:04:05Z",
                 failed_at="2026-01-02T04:00:00Z" if self.faults else None,
@@ -267,6 +276,12 @@ class FakeNode:
         if self.faults:
             raise AdminError(422, "faulty_configuration", "not reloaded", faults=self.faults)
         return ReloadView(changes=self.changes)
+
+    async def upgrade(self) -> UpgradeOrder:
+        if self.faults:
+            raise AdminError(409, "not_upgraded", "refused", faults=self.faults)
+        self.upgrades += 1
+        return UpgradeOrder(pid=4712)
 
     async def leave(self) -> None:
         self.left = True

@@ -90,11 +90,26 @@ class Live:
     tunnels: list[Tunnel]
     answered: Counter[str] = field(default_factory=Counter)
     """By backend."""
+    homes: dict[int, str] = field(default_factory=dict)
+    """The backend of each keep-alive client's session."""
+    newcomers: int = 0
+    """Connections made just to ask once, none of them refused."""
+    removed: set[str] = field(default_factory=set)
+    """Backends whose sessions may move."""
     closed_idle: int = 0
     """Keep-alive connections that the node closed while no request was on them."""
 
     def sent_bytes(self) -> int:
         return sum(tunnel.sent_bytes for tunnel in self.tunnels)
+
+    async def come_anew(self, enough: asyncio.Event) -> None:
+        """Newcomers, one after the other: none is refused."""
+        while not enough.is_set():
+            async with await Connection.open(self.door) as connection:
+                answer = await connection.request(fields={"X-Session": "newcomer"})
+            assert answer.status == 200, answer
+            self.newcomers += 1
+            await asyncio.sleep(PAUSE_S_MAX / 20)
 
     async def ask(self, number: int, enough: asyncio.Event) -> None:
         """One keep-alive client; every request has its answer, from the session's backend."""
@@ -108,6 +123,8 @@ class Live:
                 answer = await connection.request(fields={"X-Session": f"asker-{number}"})
                 assert answer.status == 200, answer
                 self.answered[answer.backend] += 1
+                home = self.homes.setdefault(number, answer.backend)
+                assert answer.backend == home or home in self.removed, "a session has moved"
                 if answer.field("connection") == "close":
                     await connection.close()
                     connection = await Connection.open(self.door)
@@ -117,8 +134,11 @@ class Live:
 
 
 @asynccontextmanager
-async def live(door: Door) -> AsyncIterator[Live]:
-    """Everything goes on while the block runs; then all must have come back whole."""
+async def live(door: Door, *, newcomers: bool = False) -> AsyncIterator[Live]:
+    """Everything goes on while the block runs; then all must have come back whole.
+
+    With `newcomers`, clients come anew all the time, and none may be refused.
+    """
     gate = asyncio.Semaphore(DIAL_AT_ONCE)
 
     async def dial(number: int) -> Tunnel:
@@ -132,6 +152,8 @@ async def live(door: Door) -> AsyncIterator[Live]:
         async with asyncio.TaskGroup() as group:
             for tunnel in tunnels:
                 group.create_task(tunnel.talk(enough))
+            if newcomers:
+                group.create_task(going.come_anew(enough))
             for number in range(CLIENTS):
                 group.create_task(going.ask(number, enough))
             yield going

@@ -245,3 +245,13 @@ async def test_a_reload_answers_what_changed_or_each_fault(
         "faults": ["node.name: needs a restart"],
     }
     assert (await client.get("/v1/status")).json()["config"]["faults"] == list(node.faults)
+
+
+async def test_an_upgrade_names_the_new_process_or_says_why_there_is_none(
+    client: httpx.AsyncClient, node: FakeNode
+) -> None:
+    answer = await client.post("/v1/upgrade")
+    assert (answer.status_code, answer.json()) == (202, {"pid": 4712})
+    node.faults = ("no",)
+    answer = await client.post("/v1/upgrade")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_upgraded")

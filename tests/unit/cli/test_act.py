@@ -65,3 +65,19 @@ def test_a_refused_reload_lists_every_fault(ask: Invoke, node: FakeNode) -> None
     status = ask("status").stdout
     assert "reload failed" in status
     assert "this needs a restart" in status
+
+
+def test_an_upgrade_waits_for_the_new_process(ask: Invoke, node: FakeNode) -> None:
+    assert ask("upgrade").stdout == "upgraded: process 4712\n"
+
+
+def test_an_upgrade_that_is_refused_or_fails_says_why(ask: Invoke, node: FakeNode) -> None:
+    node.upgrade_fails = "the new process ended with status 1"
+    result = ask("upgrade")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "meshlb: not upgraded, and nothing was lost: the new process ended with status 1\n"
+    )
+    node.faults = ("listener[0].pool: no such pool",)
+    result = ask("upgrade")
+    assert result.stderr == "meshlb: refused\nmeshlb: listener[0].pool: no such pool\n"

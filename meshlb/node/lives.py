@@ -1,0 +1,112 @@
+"""A process of a node: one life after the other, until it leaves or another process goes on.
+
+Owns what outlives a membership: signals, the reactor, the node's doors and its data plane. A life
+ends for good, or for an upgrade; if that fails the next one begins, with the same connections.
+"""
+
+import resource
+import signal
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from meshlb.config import Settings
+from meshlb.net.reactor import Reactor
+from meshlb.node.doors import Doors
+from meshlb.node.life import Lasting, Node, spare_the_collector
+from meshlb.node.upgrading import Heir, Heritage, UpgradeError, Upgrader
+from meshlb.node.view import LiveNode
+from meshlb.store import Owner, open_pins
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
+
+HELD_BACK = {signal.SIGHUP, signal.SIGUSR2}
+"""They would end a process that does not listen to them yet."""
+
+log = structlog.get_logger()
+
+
+async def run(
+    settings: Settings,
+    *,
+    load: Callable[[], Settings] | None = None,
+    ready: Callable[[LiveNode], None] | None = None,
+    upgrades: bool = False,
+) -> None:
+    """Run a node until it is told to leave, or another process takes over.
+
+    Args:
+        settings: the configuration.
+        load: reads it anew for a reload; None: it stays what it is.
+        ready: called once the node serves.
+        upgrades: this is the whole of a process, which may have to take over from another one.
+
+    Raises:
+        ListenError: an address cannot be bound.
+        StoreError: the store cannot be opened.
+        HandOverError: the process before this one goes on by itself.
+    """
+    _raise_descriptor_limit()
+    spare_the_collector()
+    heritage = Heritage.expected() if upgrades else None
+    inherited = None if heritage is None else await heritage.claim(settings)
+    doors = Doors(settings, inherited)
+    reactor = Reactor()
+    try:
+        with trio.open_signal_receiver(*SIGNALS) as signals:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reactor.run)
+                lasting = Lasting(
+                    load=load or (lambda: settings),
+                    ready=ready,
+                    heritage=heritage,
+                    doors=doors,
+                    reactor=reactor,
+                    signals=signals,
+                    nursery=nursery,
+                    upgrader=Upgrader(),
+                )
+                await _live(settings, lasting)
+                nursery.cancel_scope.cancel()
+    finally:
+        reactor.close()
+        doors.close()
+
+
+async def _live(settings: Settings, lasting: Lasting) -> None:
+    while True:
+        cluster = settings.cluster
+        store = open_pins(
+            settings.node.data_dir,
+            Owner(cluster.name if cluster is not None else "", settings.node.name),
+            on_unusable=settings.node.on_unusable_store,
+        )
+        try:
+            node = Node(settings, store, lasting)
+            heir = await node.run()
+        finally:
+            store.close()
+        settings = node.settings
+        if heir is None or await _hand_over(heir, settings, lasting):
+            return
+
+
+async def _hand_over(heir: Heir, settings: Settings, lasting: Lasting) -> bool:
+    assert lasting.plane is not None
+    timeout_s = settings.node.shutdown_timeout_s
+    try:
+        await heir.take_over(lasting.plane, lasting.doors, timeout_s=timeout_s)
+    except UpgradeError as error:
+        lasting.upgrader.failed(str(error), error.faults)
+        return False
+    lasting.doors.hand_over()
+    log.info("the node goes on in another process", pid=heir.pid)
+    return True
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as this user may have: each client needs two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

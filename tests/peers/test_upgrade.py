@@ -1,0 +1,188 @@
+"""A new process takes a node over while everything goes on, or fails to, and nobody notices."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+
+import pytest
+
+from tests.peers.conftest import StartBackends, StartMesh
+from tests.peers.harness.child import wait_until
+from tests.peers.harness.http import fetch
+from tests.peers.harness.live import Live, live
+from tests.peers.harness.mesh import Mesh, Node
+from tests.peers.test_reload import eventually, meshlb, more, replace_in_file
+
+
+class Processes:
+    """The process ids that a node has had after its first one, which the tests must end."""
+
+    def __init__(self) -> None:
+        self.pids: list[int] = []
+
+    def note(self, node: Node) -> int:
+        pid = int(node.status()["pid"])
+        if pid != node.pid and pid not in self.pids:
+            self.pids.append(pid)
+        return pid
+
+    def end(self, *, by: signal.Signals = signal.SIGKILL) -> None:
+        for pid in self.pids:
+            if is_there(pid):
+                os.kill(pid, by)
+
+
+def is_there(pid: int) -> bool:
+    """Whether the process runs; one that nobody waits for stays as a zombie."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    found = Processes()
+    yield found
+    found.end()
+
+
+async def upgraded(node: Node, processes: Processes) -> int:
+    status, answer = await asyncio.to_thread(node.ask, "/v1/upgrade", method="POST")
+    assert status == 202, answer
+    await eventually(lambda: pid_of(node) == answer["pid"], "the new process answers")
+    await eventually(lambda: node_is_ready(node), "the new process serves")
+    return processes.note(node)
+
+
+def node_is_ready(node: Node) -> bool:
+    """As `Node.is_ready`, whichever process is the node now."""
+    try:
+        return node.ask("/readyz")[0] == 200
+    except (OSError, HTTPException):
+        return False
+
+
+def tunnels(node: Node) -> float:
+    return node.metric("meshlb_connections", kind="tunnels")
+
+
+async def all_moved(node: Node, going: Live) -> None:
+    await eventually(lambda: tunnels(node) == len(going.tunnels), "all tunnels have moved")
+
+
+@pytest.mark.parametrize("relay", ["off", "auto"])
+def test_a_new_process_takes_over_all_sockets_and_loses_no_byte(
+    start_backends: StartBackends, start_mesh: StartMesh, processes: Processes, relay: str
+) -> None:
+    mesh = start_mesh(backends=start_backends("mirror", 2), size=1)
+    (node,) = mesh.nodes
+    restart_with(mesh, relay)
+
+    async def scenario() -> None:
+        async with live(node.door, newcomers=True) as going:
+            await more(going, ["s1", "s2"])
+            told = await asyncio.to_thread(meshlb, node, "upgrade")
+            first = processes.note(node)
+            assert told.stdout == f"upgraded: process {first}\n", told
+            assert first != node.pid
+            await all_moved(node, going)
+            assert await asyncio.to_thread(node.wait) == 0
+            await more(going, ["s1", "s2"])
+            before = going.sent_bytes()
+            await eventually(lambda: going.sent_bytes() > before, "tunnels go on")
+            assert going.newcomers > 20
+            if relay == "off":
+                return
+            # Once more, by signal, from the process that has taken over.
+            os.kill(first, signal.SIGUSR2)
+            await eventually(lambda: pid_of(node) not in (None, first), "a third process serves")
+            processes.note(node)
+            await eventually(lambda: not is_there(first), "the second process is gone")
+            await all_moved(node, going)
+            await more(going, ["s1", "s2"])
+
+    asyncio.run(scenario())
+    assert node.status()["pins"] > 0
+    processes.end(by=signal.SIGTERM)
+    for pid in processes.pids:
+        wait_until(lambda pid=pid: not is_there(pid), "the last process leaves")
+
+
+def restart_with(mesh: Mesh, relay: str) -> None:
+    (node,) = mesh.nodes
+    assert node.terminate(timeout_s=20) == 0
+    replace_in_file(node, ("[node]", f'[node]\nkernel_relay = "{relay}"'))
+    mesh.start()
+
+
+def pid_of(node: Node) -> int | None:
+    try:
+        return int(node.status()["pid"])
+    except (OSError, HTTPException):
+        return None  # Between two processes.
+
+
+def test_a_new_process_that_fails_leaves_the_old_one_serving_with_everything(
+    start_backends: StartBackends, start_mesh: StartMesh, processes: Processes
+) -> None:
+    backends = start_backends("mirror", 2)
+    mesh = start_mesh(backends=backends, size=1)
+    (node,) = mesh.nodes
+    good = node.config.read_text()
+    taken = backends[0].port
+
+    async def refused(*changes: tuple[str, str]) -> str:
+        node.config.write_text(good)
+        replace_in_file(node, *changes)
+        status, answer = await asyncio.to_thread(node.ask, "/v1/upgrade", method="POST")
+        assert status == 409, answer
+        return str(answer["error"])
+
+    async def scenario() -> None:
+        async with live(node.door, newcomers=True) as going:
+            said = await refused(('pool = "app"', 'pool = "gone"'), ("max_head", "max_heads"))
+            assert "listener[0].pool" in said
+            assert "max_heads: unknown key" in said
+            assert "another node" in await refused((f'"{node.name}"', '"lb-9"'))
+            # It fails once the old process has given up its place in the cluster.
+            node.config.write_text(good)
+            replace_in_file(node, (node.cluster_address, f"127.0.0.1:{taken}"))
+            told = await asyncio.to_thread(meshlb, node, "upgrade")
+            assert told.returncode == 1
+            assert "ended with status 1" in told.stderr
+            await eventually(lambda: node_is_ready(node), "the old process serves again")
+            assert processes.note(node) == node.pid
+            await more(going, ["s1", "s2"])
+            assert tunnels(node) == len(going.tunnels)
+            node.config.write_text(good)
+            await upgraded(node, processes)
+            await all_moved(node, going)
+
+    asyncio.run(scenario())
+    assert node.wait() == 0
+
+
+def test_a_member_that_is_upgraded_keeps_the_sessions_of_its_cluster(
+    start_backends: StartBackends, start_mesh: StartMesh, processes: Processes
+) -> None:
+    mesh = start_mesh(backends=start_backends("nginx", 3), size=3)
+
+    async def ask_all() -> dict[str, set[str]]:
+        return {
+            f"key-{number}": {
+                (await fetch(node.door, fields={"X-Session": f"key-{number}"})).backend
+                for node in mesh.nodes
+            }
+            for number in range(40)
+        }
+
+    before = asyncio.run(ask_all())
+    for node in mesh.nodes:
+        asyncio.run(upgraded(node, processes))
+        assert asyncio.run(ask_all()) == before
+    for node in mesh.nodes:
+        wait_until(lambda node=node: set(node.members().values()) == {"alive"}, "all are alive")
