@@ -104,7 +104,7 @@ class ServerTls:
         by_name: dict[str, ssl.SSLContext] = {}
         for pair in pairs:
             for warning in certificates.dates(pair.cert, certificates.utc_now()):
-                log.warning("clients do not believe a certificate for long", reason=warning)
+                log.warning("a certificate is out of its time, or soon will be", which=warning)
             names = frozenset(
                 certificates.server_names(certificates.read_certificates(pair.cert)[0])
             )

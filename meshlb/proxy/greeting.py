@@ -38,6 +38,9 @@ PLAIN, BROKEN_OFF, TIMED_OUT, CROWDED_OUT, REFUSED = FAILURES = (
 """Why handshakes fail: no TLS is spoken; the client goes away, is too slow, or one of too many;
 both sides find nothing to agree on, or the client's certificate or ours is not believed."""
 
+TELL_EVERY_S: Final = 1.0
+"""A listener logs a failure at most so often; all are counted."""
+
 _HANDSHAKE_RECORD: Final = b"\x16"
 
 log = structlog.get_logger()
@@ -50,6 +53,7 @@ class Handshakes:
         self._open: dict[Greeting, None] = {}
         self._turn_at = 0.0
         self._steps = 0
+        self._may_tell_at = 0.0
 
     def enter(self, greeting: "Greeting") -> None:
         """One more; the oldest goes if they are too many."""
@@ -67,6 +71,12 @@ class Handshakes:
             self._turn_at, self._steps = now, 0
         self._steps += 1
         return self._steps <= STEPS_PER_TURN_MAX
+
+    def tell(self, listener: str, reason: str, now: float) -> None:
+        """Log a failure, unless another one was logged just now."""
+        if now >= self._may_tell_at:
+            self._may_tell_at = now + TELL_EVERY_S
+            log.info("no TLS handshake", listener=listener, reason=reason)
 
 
 class Greeting(Stream):
@@ -162,7 +172,8 @@ class Greeting(Stream):
         if isinstance(error, ValueError) or was_broken_off(error):
             self.fail(BROKEN_OFF)
             return
-        log.info("no TLS handshake", listener=self._frontend.name, reason=handshake_fault(error))
+        frontend = self._frontend
+        frontend.handshakes.tell(frontend.name, handshake_fault(error), self._reactor.now)
         self.fail(REFUSED)
 
     def _agreed(self, channel: TlsChannel) -> None:

@@ -7,8 +7,6 @@ backend first, so the handshake takes place between the two. Who does not begin 
 import socket
 from typing import TYPE_CHECKING
 
-import structlog
-
 from meshlb.core.proxy_protocol import Ends
 from meshlb.core.tls.client_hello import HELLO_BYTES_MAX, ClientHelloError, ClientHelloReader
 from meshlb.net.reactor import READ
@@ -17,8 +15,6 @@ from meshlb.proxy.stream import Stream
 
 if TYPE_CHECKING:
     from meshlb.proxy.frontend import Frontend
-
-log = structlog.get_logger()
 
 
 class Overhearing(Stream):
@@ -76,7 +72,8 @@ class Overhearing(Stream):
             if not self._hello.feed(piece):
                 return
         except ClientHelloError as error:
-            log.info("no ClientHello", listener=self._frontend.name, reason=str(error))
+            frontend = self._frontend
+            frontend.handshakes.tell(frontend.name, str(error), self._reactor.now)
             self._fail(PLAIN)
             return
         self._give_way(self._hello.name)

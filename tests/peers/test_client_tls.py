@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -172,3 +173,37 @@ def test_nginx_behind_tls_is_asked_and_probed_by_its_name(
         while piece := client.recv(65_536):
             heard += piece
     assert heard.endswith(b"TLSv1.3 behind.example https\n")
+
+
+def test_workers_of_one_node_resume_each_others_sessions_and_shake_hands_by_new_files(
+    start_backends: StartBackends, start_mesh: StartMesh, authority: Authority, listener: str
+) -> None:
+    mesh = start_mesh(backends=start_backends("nginx", 1), size=1, listener=listener, workers=2)
+    (node,) = mesh.nodes
+    trust = context(authority, VERSIONS[1])
+    session = None
+    for number in range(12):
+        resumed, session = ask(trust, node, session)
+        assert resumed == bool(number)
+    wait_until(
+        lambda: node.metric("meshlb_tls_handshakes_total", kind="resumed") == 11,
+        "the workers have told what they counted",
+    )
+    newer = authority.sign("newer", names=(NAME, "newer.example"))
+    for old, new in zip(
+        sorted(authority.directory.glob("shop.*")), (newer.key, newer.cert), strict=True
+    ):
+        old.write_bytes(new.read_bytes())
+    assert node.ask("/v1/reload", method="POST")[0] == 200
+    wait_until(
+        lambda: all("newer.example" in shown_names(trust, node) for _ in range(8)),
+        "every worker shows the new certificate",
+    )
+
+
+def shown_names(trust: ssl.SSLContext, node: Node) -> list[str]:
+    """The alternative names of the certificate that a new client is shown."""
+    raw = socket.create_connection(node.door, timeout=20)
+    with trust.wrap_socket(raw, server_hostname=NAME) as client:
+        shown: dict[str, Any] = client.getpeercert() or {}
+        return [name for _, name in shown["subjectAltName"]]

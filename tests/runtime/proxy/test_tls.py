@@ -5,6 +5,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+import structlog
 import trio
 
 from meshlb.errors import ConfigError
@@ -214,6 +215,17 @@ async def test_garbage_ends_the_connection_and_is_counted(tmp_path, site, said, 
         await client.gone()
         await eventually(lambda: failures(rig) == {reason: 1})
         await rig.settled()
+
+
+async def test_a_flood_of_failures_is_counted_and_logged_once(tmp_path, site, monkeypatch):
+    monkeypatch.setattr(greeting, "TELL_EVERY_S", 60.0)
+    async with scripted(tmp_path, listener=site.listener) as rig:
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(5):
+                await (await rig.exchange(HELLO_HEADER + bytes(512))).gone()
+            await eventually(lambda: failures(rig) == {greeting.REFUSED: 5})
+        assert [line["event"] for line in lines] == ["no TLS handshake"]
+        assert failures(rig) == {greeting.REFUSED: 5}
 
 
 @pytest.mark.parametrize("said", [b"\x16", HELLO_HEADER, HELLO_HEADER + bytes(100)])
