@@ -8,6 +8,9 @@ a client is for whoever welcomes it.
 
 import socket
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 import structlog
 
@@ -28,6 +31,18 @@ ACCEPT_PAUSE_S = 0.1
 log = structlog.get_logger()
 
 
+class Turn(Protocol):
+    """Whose turn it is to let the next client in, where several processes share a socket."""
+
+    def yields(self) -> bool:
+        """Others have fewer clients than this process, and shall let the next one in."""
+        ...
+
+    def later(self, resume: Callable[[], None]) -> None:
+        """Call `resume` after a moment, in which others had their chance."""
+        ...
+
+
 class Door(ABC):
     """The socket of one `[[listener]]`.
 
@@ -45,14 +60,16 @@ class Door(ABC):
         tally: ListenerCounters,
         *,
         accepts_max: int,
+        turn: Turn | None = None,
     ) -> None:
-        """Own a bound socket; `listen` lets clients in."""
+        """Own a bound socket; `listen` lets clients in. `turn`: None where nobody shares it."""
         self.name = name
         self.address = address_of(sock)
         self.reactor = reactor
         self.tally = tally
         self._sock: socket.socket | None = sock
         self._accepts_max = accepts_max
+        self._turn = turn
         self._accepting = False
         self._paused = False
 
@@ -118,7 +135,16 @@ class Door(ABC):
             left -= self._accepts_max
 
     def _on_newcomers(self, event: int) -> None:
-        self._accept()
+        turn, sock = self._turn, self._sock
+        if turn is not None and sock is not None and turn.yields():
+            self.reactor.watch(sock.fileno(), 0)
+            turn.later(partial(self._resume, sock))
+        else:
+            self._accept()
+
+    def _resume(self, sock: socket.socket) -> None:
+        if self._sock is sock and self._accepting and not self._paused:
+            self.reactor.watch(sock.fileno(), READ)
 
     def _accept(self) -> bool:
         """Let newcomers in; True where there may be more of them."""

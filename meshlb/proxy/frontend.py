@@ -22,7 +22,7 @@ from meshlb.net.tls_server import ServerTls
 from meshlb.proxy.arrival import Arrival
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ListenerCounters, ProxyCounters
-from meshlb.proxy.door import ACCEPTS_PER_EVENT_MAX, Door
+from meshlb.proxy.door import ACCEPTS_PER_EVENT_MAX, Door, Turn
 from meshlb.proxy.downstream import Downstream
 from meshlb.proxy.greeting import Greeting, Handshakes
 from meshlb.proxy.overhearing import Overhearing
@@ -62,6 +62,7 @@ class Frontend(Door):
         table_ahead_s: float,
         counters: ProxyCounters,
         accepts_max: int = ACCEPTS_PER_EVENT_MAX,
+        turn: Turn | None = None,
     ) -> None:
         """Wire a listener; `listen` lets clients in.
 
@@ -77,9 +78,10 @@ class Frontend(Door):
             table_ahead_s: by how much table time is ahead of trio's clock.
             counters: of the process.
             accepts_max: clients let in per event; 0: other processes accept at this socket.
+            turn: says when to leave newcomers to other processes.
         """
         tally = counters.listeners.setdefault(settings.name, ListenerCounters())
-        super().__init__(settings.name, sock, reactor, tally, accepts_max=accepts_max)
+        super().__init__(settings.name, sock, reactor, tally, accepts_max=accepts_max, turn=turn)
         self.tunnels = tunnels
         self.nursery = nursery
         self.table_ahead_s = table_ahead_s

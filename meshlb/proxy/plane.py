@@ -264,6 +264,7 @@ class DataPlane:
             table_ahead_s=table_ahead_s,
             counters=self.counters,
             accepts_max=self._role.accepts_max,
+            turn=self._role.turn,
         )
 
     def _routes(self, settings: ListenerSettings) -> ServerNames[Pool]:

@@ -13,7 +13,7 @@ from meshlb.config.schema import BackendSettings, ListenerSettings
 from meshlb.model import PoolName
 from meshlb.net.sockets import bind_tcp, bind_udp
 from meshlb.proxy.backend import Backend
-from meshlb.proxy.door import ACCEPTS_PER_EVENT_MAX
+from meshlb.proxy.door import ACCEPTS_PER_EVENT_MAX, Turn
 from meshlb.proxy.pool import MakeBackend, Pool
 from meshlb.proxy.probing import Probing
 
@@ -39,6 +39,8 @@ class Role:
 
     accepts_max: int = ACCEPTS_PER_EVENT_MAX
     """Clients that a listener lets in at a time; 0: other processes accept at its socket."""
+    turn: Turn | None = None
+    """Says when to leave newcomers to other processes; None: never."""
     probing: Callable[[Iterable[Pool]], Probing] = _probe
     """Makes what tells of the health of the backends."""
     make_backend: MakeBackend = _plain

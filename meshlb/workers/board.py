@@ -5,6 +5,7 @@ message and without a lock, for each number has one writer:
 
 - how often the member has written its store, and whether it still can: so a worker knows when what
   it has read may be old, before anybody is answered by what is new;
+- how many clients each worker has: so that who has fewer lets the next one in;
 - how many connections each worker has to each backend, and how many other nodes have: so every
   process can weigh the sum, exactly as it stands.
 
@@ -32,7 +33,11 @@ _CELL_BYTES: Final = 4
 _BOARD_BYTES: Final = _HEADER_BYTES + BACKENDS_MAX * _ROWS * _CELL_BYTES
 """Four megabytes of address space; what is never written takes no memory."""
 
-_CHANGES, _DEGRADED = range(2)
+_CHANGES, _DEGRADED, _CLIENTS = range(3)
+"""Behind the last: the clients of each worker, by its number."""
+
+VACANT: Final = 1 << 62
+"""The clients of a worker that lets nobody in: nobody leaves anything to it."""
 
 BackendId = tuple[PoolName, BackendName]
 
@@ -53,7 +58,10 @@ class Board:
         """A new one, all zeros; `close` gives back its descriptor."""
         fd = os.memfd_create("meshlb-board")
         os.ftruncate(fd, _BOARD_BYTES)
-        return cls(fd)
+        board = cls(fd)
+        for worker in range(WORKERS_MAX + 1):
+            board.set_clients(worker, VACANT)
+        return board
 
     def close(self) -> None:
         """Unmap, and close the descriptor."""
@@ -83,6 +91,17 @@ class Board:
         """Some pins are in memory alone, or none any longer."""
         self._numbers[_DEGRADED] = degraded
 
+    # Clients -----------------------------------------------------------------------------
+
+    def set_clients(self, worker: int, clients: int) -> None:
+        """So many clients does a worker have; `VACANT`: it lets nobody in."""
+        self._numbers[_CLIENTS + worker] = clients
+
+    def least_clients(self, workers: int) -> int:
+        """How many the one of `workers` has that has the fewest."""
+        first = _CLIENTS + 1
+        return min(self._numbers[first : first + workers])
+
     # Connections -------------------------------------------------------------------------
 
     def occupancy(self, place: int, *, worker: int, workers: int) -> "SharedOccupancy":
@@ -99,7 +118,8 @@ class Board:
         self._cells[place * _ROWS + ELSEWHERE] = connections
 
     def clear(self, worker: int, places: Mapping[BackendId, int]) -> None:
-        """A worker is gone, and its connections are."""
+        """A worker is gone, and its clients and connections are."""
+        self.set_clients(worker, VACANT)
         for place in places.values():
             self._cells[place * _ROWS + worker] = 0
 

@@ -7,6 +7,7 @@ comes; where it makes no sense the worker is ended.
 import contextlib
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import structlog
 import trio
@@ -30,6 +31,9 @@ from meshlb.workers.messages import (
     Touch,
 )
 from meshlb.workers.tally import WorkerTally, unpack_tally
+
+MESSAGES_PER_TURN_MAX: Final = 64
+"""What is taken in at a time, some milliseconds' work: a flood must not keep members waiting."""
 
 log = structlog.get_logger()
 
@@ -98,8 +102,10 @@ class Post:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(channel.send_all)
                 while True:
-                    for message in await channel.receive():
+                    for number, message in enumerate(await channel.receive(), 1):
                         self._hear(message, desk, doubt, on_accepting)
+                        if number % MESSAGES_PER_TURN_MAX == 0:
+                            await trio.lowlevel.checkpoint()
         except* WorkerGoneError:
             pass
         except* WorkerError as group:

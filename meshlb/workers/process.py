@@ -50,6 +50,7 @@ from meshlb.workers.messages import (
     unpack_places,
     unpack_settings,
 )
+from meshlb.workers.share import Share
 from meshlb.workers.table import WorkerTable
 from meshlb.workers.tally import WorkerTally, pack_tally
 
@@ -101,12 +102,19 @@ class Worker:
         self._table = WorkerTable(
             self._reader,
             channel.put,
+            waiting_bytes=lambda: channel.outbox_bytes,
             now=lambda: trio.current_time() + ahead_s,
             is_degraded=lambda: self._board.is_degraded,
             is_strict=setup.is_strict,
             tally=self._tally,
         )
         self._reactor = Reactor()
+        self._share = Share(
+            self._board,
+            worker=setup.number,
+            workers=setup.workers,
+            clients=self._clients,
+        )
         self._plane = DataPlane(
             unpack_settings(setup.settings),
             self._table,
@@ -117,6 +125,7 @@ class Worker:
             sockets=self._take_given(),
             role=Role(
                 accepts_max=ACCEPTS_PER_EVENT_MAX,
+                turn=self._share,
                 probing=lambda pools: Hearsay(pools, channel.put),
                 make_backend=self._make_backend,
                 bind=self._bind,
@@ -132,6 +141,10 @@ class Worker:
         self._board.close()
         for sock in self._given.values():
             sock.close()
+
+    def _clients(self) -> int:
+        listeners = self._plane.counters.listeners.values()
+        return sum(tally.connections for tally in listeners) + len(self._plane.tunnels)
 
     def _take_given(self) -> dict[str, socket.socket]:
         given, self._given = self._given, {}
@@ -163,6 +176,7 @@ class Worker:
             await self._plane.run(may_listen=self._may_listen, task_status=task_status)
 
         async with trio.open_nursery() as nursery:
+            self._share.nursery = nursery
             nursery.start_soon(self._channel.send_all)
             nursery.start_soon(self._reactor.run)
             await nursery.start(serve_clients)
@@ -216,11 +230,14 @@ class Worker:
 
     async def _say_when_open(self) -> None:
         await self._plane.accepting.wait()
+        self._share.show()
         self._channel.put(Accepting())
 
     async def _tell_counts(self) -> None:
         told, told_at = None, trio.current_time()
         while True:
+            if self._plane.accepting.is_set() and not self._plane.draining:
+                self._share.show()
             self._tally.tunnels = len(self._plane.tunnels)
             self._tally.idle_upstreams = sum(
                 len(backend.idle)

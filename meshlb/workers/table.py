@@ -43,6 +43,10 @@ TOUCHED_KEYS_MAX: Final = 16_384
 TOUCH_AGAIN_S: Final = 1.0
 """A use that the member was told of is in its store by then."""
 
+WORDS_WAITING_BYTES_MAX: Final = 256 << 10
+"""While so much waits for the member, it is told of claims alone: of what comes again otherwise,
+a pin with its cookie and a use with the next one, it would only learn late, and of claims too."""
+
 OnDone = Callable[[Pin | NoQuorumError], None]
 
 
@@ -62,6 +66,7 @@ class WorkerTable:
         reader: Reader,
         put: Callable[[Message], None],
         *,
+        waiting_bytes: Callable[[], int],
         now: Callable[[], float],
         is_degraded: Callable[[], bool],
         is_strict: bool,
@@ -72,6 +77,7 @@ class WorkerTable:
         Args:
             reader: of the member's store.
             put: sends a message to the member, or raises `WorkerError`.
+            waiting_bytes: what was put and has not been sent yet.
             now: table time.
             is_degraded: whether the member cannot write its store.
             is_strict: see `StickTable`.
@@ -79,6 +85,7 @@ class WorkerTable:
         """
         self._reader = reader
         self._put = put
+        self._waiting_bytes = waiting_bytes
         self._now = now
         self._is_degraded = is_degraded
         self._tally = tally
@@ -190,6 +197,9 @@ class WorkerTable:
 
     def _tell(self, message: Message) -> None:
         """What is lost here comes again: a pin with its cookie, a use with the next one."""
+        if self._waiting_bytes() > WORDS_WAITING_BYTES_MAX:
+            self._tally.words_dropped += 1
+            return
         try:
             self._put(message)
         except WorkerError:

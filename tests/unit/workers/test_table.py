@@ -29,11 +29,13 @@ class Scene:
         self.now = NOW
         self.is_degraded = False
         self.is_stuck = False
+        self.waiting_bytes = 0
         self.tally = WorkerTally()
         self.outcomes: list[Pin | NoQuorumError] = []
         self.table = WorkerTable(
             self,
             self.put,
+            waiting_bytes=lambda: self.waiting_bytes,
             now=lambda: self.now,
             is_degraded=lambda: self.is_degraded,
             is_strict=is_strict,
@@ -131,6 +133,16 @@ def test_a_member_that_does_not_read_refuses_claims_and_loses_what_comes_again()
     assert scene.table.plant(a_proposal(a_key())).backend == "s1"
     scene.table.touch(a_key(), a_pin(expires_at=NOW + 1), TTL_S)
     assert (scene.tally.claims_refused, scene.tally.words_dropped) == (1, 2)
+
+
+def test_while_too_much_waits_only_claims_are_told() -> None:
+    scene = Scene()
+    scene.waiting_bytes = table_module.WORDS_WAITING_BYTES_MAX + 1
+    assert scene.table.plant(a_proposal(a_key())).backend == "s1"
+    scene.table.touch(a_key(), a_pin(expires_at=NOW + 1), TTL_S)
+    assert (scene.said, scene.tally.words_dropped) == ([], 2)
+    scene.claim()
+    assert len(scene.said) == 1
 
 
 def test_a_pin_that_the_member_does_not_keep_is_followed_for_a_while() -> None:
