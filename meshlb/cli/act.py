@@ -10,7 +10,12 @@ from meshlb.cli import show
 from meshlb.cli.client import AdminClient, admin_options, pool_option, show_json, the_pool
 from meshlb.cli.group import Refused
 
+RELOAD_S_MAX: Final = 90.0
+"""New backends are probed first, and a probe may take a minute."""
+
 UPGRADE_S_MAX: Final = 120.0
+"""For the start of the new process, and again for its being ready."""
+
 UPGRADE_POLL_S: Final = 0.1
 
 
@@ -67,7 +72,7 @@ def forget(client: AdminClient, as_json: bool, member: str) -> None:
 @admin_options
 def reload(client: AdminClient, as_json: bool) -> None:
     """Have the node go by its configuration file as it is now; every connection stays."""
-    answer = client.send("POST", "/v1/reload")
+    answer = client.send("POST", "/v1/reload", timeout_s=RELOAD_S_MAX)
     if as_json:
         show_json(answer)
         return
@@ -80,7 +85,7 @@ def reload(client: AdminClient, as_json: bool) -> None:
 def upgrade(client: AdminClient, as_json: bool) -> None:
     """Have the program as it is installed now take over from the node, with every connection."""
     failed_before = client.ask("/v1/status")["upgrade"]["failed_at"]
-    answer = client.send("POST", "/v1/upgrade")
+    answer = client.send("POST", "/v1/upgrade", timeout_s=UPGRADE_S_MAX)
     deadline = time.monotonic() + UPGRADE_S_MAX
     while time.monotonic() < deadline:
         time.sleep(UPGRADE_POLL_S)

@@ -56,22 +56,40 @@ class AdminClient:
 
     def ask(self, path: str, **params: str) -> Any:
         """GET `path`."""
-        return self.send("GET", path, **params)
+        return self._request("GET", path, None, TIMEOUT_S, params)
 
-    def send(self, method: str, path: str, *, body: object = None, **params: str) -> Any:
-        """The JSON that the node answers.
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        timeout_s: float = TIMEOUT_S,
+        **params: str,
+    ) -> Any:
+        """The JSON that the node answers within `timeout_s`.
 
         Raises:
             Refused: the node said no, cannot be reached, or is no node of meshlb.
         """
+        return self._request(method, path, body, timeout_s, params)
+
+    def _request(
+        self, method: str, path: str, body: object, timeout_s: float, params: dict[str, str]
+    ) -> Any:
         try:
             response = self._http.request(
-                method, path, params=params, json=body, headers={"Accept": "application/json"}
+                method,
+                path,
+                params=params,
+                json=body,
+                headers={"Accept": "application/json"},
+                timeout=timeout_s,
             )
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise click.UsageError(f"--admin {self.address}: {error}") from None
         except httpx.TimeoutException:
-            raise Refused(f"{self.address}: no answer within {TIMEOUT_S:g} s") from None
+            raise Refused(f"{self.address}: no answer within {timeout_s:g} s") from None
         except httpx.HTTPError as error:
             raise Refused(f"{self.address}: cannot be reached: {error}") from None
         try:
