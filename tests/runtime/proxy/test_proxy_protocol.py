@@ -1,5 +1,7 @@
 """The PROXY protocol at both sides of the data plane: who is believed, and who is announced."""
 
+import ssl
+
 import pytest
 import trio
 
@@ -8,6 +10,7 @@ from meshlb.model import Address, BackendState
 from tests.runtime.proxy.messages import get, head, ok, post
 from tests.runtime.proxy.rig import Rig, eventually, scripted
 from tests.runtime.proxy.test_upgrade import ACCEPTING, OPENING
+from tests.runtime.proxy.tls import NAME, Site, TlsEnd
 from tests.runtime.proxy.wire import Wire
 
 EXPECTED = "proxy_protocol = true"
@@ -278,3 +281,80 @@ async def test_a_request_is_answered_with_502_where_the_backend_refuses_the_head
         answer = await client.message()
         assert answer.status == 502
         assert answer.raw.startswith(head(b"HTTP/1.1 502 Bad Gateway")[:12])
+
+
+# With TLS
+
+
+async def test_the_header_comes_before_the_handshake_of_a_client(tmp_path):
+    site = Site(tmp_path)
+    async with scripted(tmp_path, listener=f"{EXPECTED}\n{site.listener}") as rig:
+        raw = await rig.client()
+        await raw.dribble(write_header(V2, ENDS))
+        tls = trio.SSLStream(raw.stream, site.trust(), server_hostname=NAME)
+        await tls.do_handshake()
+        client = Wire(TlsEnd(tls))
+        await client.say(get())
+        backend = await rig.accept()
+        request = await backend.message()
+        assert request["x-forwarded-for"] == b"192.0.2.7"
+        assert request["x-forwarded-proto"] == b"https"
+        await backend.say(ok(b"secret"))
+        assert (await client.message()).body == b"secret"
+
+
+async def test_a_client_that_shakes_hands_without_a_header_is_closed(tmp_path):
+    site = Site(tmp_path)
+    async with scripted(tmp_path, listener=f"{EXPECTED}\n{site.listener}") as rig:
+        raw = await rig.client()
+        tls = trio.SSLStream(raw.stream, site.trust(), server_hostname=NAME)
+        with pytest.raises(trio.BrokenResourceError):
+            await tls.do_handshake()
+        assert rig.tally.proxy_headers_refused == 1
+
+
+async def test_the_header_goes_before_the_handshake_with_a_backend(tmp_path):
+    site = Site(tmp_path)
+    tls = f'tls = {{ ca = "{site.authority.ca}", server_name = "{NAME}" }}'
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(site.files.cert, site.files.key)
+    told: list[Ends | None] = []
+    async with scripted(tmp_path, pool=f'proxy_protocol = "v1"\n{tls}', may_listen=False) as rig:
+        for whose in ("of a probe", "of a client"):
+            raw = await rig.accept()
+            begun = b""
+            while (header := read_header(begun)) is None:
+                begun += await raw.exactly(1)
+            told.append(header.ends)
+            # What the wire has read ahead belongs to the handshake.
+            stream = trio.SSLStream(Ahead(raw), context, server_side=True)
+            await stream.do_handshake()
+            if whose == "of a probe":
+                rig.may_listen.set()
+                await rig.plane.accepting.wait()
+                client = await rig.exchange(get())
+                continue
+            await stream.receive_some()
+            await stream.send_all(ok(b"secret"))
+            assert (await client.message()).body == b"secret"
+        assert told[0] is None
+        assert told[1] is not None
+
+
+class Ahead(trio.abc.Stream):
+    """A wire as a stream."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return await self._wire.some(max_bytes or 65_536)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._wire.stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._wire.stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._wire.close()
