@@ -295,6 +295,8 @@ class Heritage:
             log.warning("the process before this one ended early", reason=str(error))
         finally:
             self._service.close()
+            if not len(plane.tunnels):
+                plane.tunnels.drop_kept()
 
 
 def refuse_heritage(faults: Sequence[str]) -> None:

@@ -136,9 +136,14 @@ class TunnelEnd(Stream):
         return end
 
     @property
+    def is_plain(self) -> bool:
+        """Whether its bytes are as they are on the wire."""
+        return type(self._sock) is socket.socket
+
+    @property
     def may_move(self) -> bool:
         """Whether another process could go on with it."""
-        return type(self._sock) is socket.socket
+        return self.is_plain
 
     def carried(self) -> Carried:
         """All that another process needs to go on with it."""
@@ -258,6 +263,13 @@ class Tunnel:
     def may_move(self) -> bool:
         """Whether another process could go on with it."""
         return not self.closed and self.downstream.may_move and self.upstream.may_move
+
+    def is_quiet(self, *, for_s: float, now: float) -> bool:
+        """Whether nothing has come for so long, in either direction, and nothing waits."""
+        ends = (self.downstream, self.upstream)
+        return not self.closed and all(
+            not end.backlog and now >= end.progress_at + for_s for end in ends
+        )
 
     def detach(self) -> None:
         """Stop: another process may go on with it."""

@@ -18,6 +18,7 @@ from meshlb.proxy import handover
 from meshlb.proxy.plane import DataPlane
 from tests.runtime.proxy.messages import get, head, ok
 from tests.runtime.proxy.rig import COOKIE_SECRET, KEY_SECRET, Rig, eventually, scripted
+from tests.runtime.proxy.tls import Site
 from tests.runtime.proxy.wire import Wire
 
 UPGRADE = get(
@@ -292,3 +293,38 @@ async def test_who_waits_for_a_decision_is_waited_for_and_cut_off_in_the_end(tmp
             await handover.pause(rig.plane, timeout_s=0.1)
         assert (await client.message()).status == 503
         rig.table.answers.set()
+
+
+async def test_tunnels_over_tls_are_closed_with_1012_once_they_are_quiet(tmp_path):
+    site = Site(tmp_path)
+    async with scripted(tmp_path, listener=site.listener) as rig:
+        client = await site.client(rig)
+        await client.say(UPGRADE)
+        backend = await rig.accept()
+        await backend.message()
+        await backend.say(SWITCHED)
+        await client.head()
+        async with heir_of(rig, tmp_path) as heir:
+            assert move(rig, heir) == 0
+            await client.say(b"last")
+            await backend.hear(b"last")
+            handover.send_away(rig.plane)
+            assert len(rig.plane.tunnels) == 1, "it may be within a frame"
+            await trio.sleep(handover.QUIET_S)
+            handover.send_away(rig.plane)
+            assert len(rig.plane.tunnels) == 0
+            await client.hear(b"\x88\x02\x03\xf4")
+            await client.gone()
+            assert (await backend.remains())[:2] == b"\x88\x82"
+
+
+async def test_idle_clients_by_tls_are_disconnected(tmp_path):
+    site = Site(tmp_path)
+    async with scripted(tmp_path, listener=site.listener) as rig:
+        client = await site.client(rig)
+        await eventually(lambda: rig.tally.handshakes == 1 and len(rig.downstreams) == 1)
+        async with heir_of(rig, tmp_path) as heir:
+            assert move(rig, heir) == 0
+            handover.send_away(rig.plane)
+            await client.gone()
+            assert handover.is_empty(rig.plane)
