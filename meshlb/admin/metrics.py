@@ -51,6 +51,8 @@ class Meters:
     keys_repaired: int = 0
     heals: int = 0
     pins_moved_by_heals: int = 0
+    claims_hedged: int = 0
+    """Claims that went to the backup as well, because their home was silent."""
     sessions_refused: int = 0
     """By strict mode."""
     store_written: bool = True
@@ -256,6 +258,12 @@ def _of_the_repair(meters: Meters) -> Iterator[Metric]:
         "Live pins that the other side's have replaced after a partition.",
         (),
         [((), meters.pins_moved_by_heals)],
+    )
+    yield _counter(
+        "meshlb_claims_hedged",
+        "Claims that went to the backup as well, because their home was silent for 0.1 s.",
+        (),
+        [((), meters.claims_hedged)],
     )
     yield _counter(
         "meshlb_sessions_refused",

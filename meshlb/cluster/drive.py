@@ -4,6 +4,7 @@ Owns the tasks that wait for timers, datagrams and links, and the ticker that me
 the event loop is. Decides nothing.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,11 +14,11 @@ from meshlb.cluster.agent import Agent
 from meshlb.cluster.datagrams import DatagramPort
 from meshlb.cluster.links import Links
 
-LAG_TICK_S: Final = 0.05
+LAG_TICK_S: Final = 0.1
 """How often the event loop's lag is measured."""
 
 UPKEEP_S: Final = 0.25
-"""How often missing links are looked for."""
+"""How often missing links are looked for, with the tick that is due then."""
 
 
 async def drive(
@@ -37,7 +38,6 @@ async def drive(
         nursery.start_soon(port.run, agent.datagram)
         nursery.start_soon(_timers, agent, hurry)
         nursery.start_soon(_tick, agent)
-        nursery.start_soon(_upkeep, agent)
 
 
 class _Hurry:
@@ -63,13 +63,12 @@ async def _timers(agent: Agent, hurry: _Hurry) -> None:
 
 
 async def _tick(agent: Agent) -> None:
+    now, upkeep_at = trio.current_time(), -math.inf
     while True:
-        due = trio.current_time() + LAG_TICK_S
+        if now >= upkeep_at:
+            agent.upkeep()
+            upkeep_at = now + UPKEEP_S
+        due = now + LAG_TICK_S
         await trio.sleep_until(due)
-        agent.lagged(trio.current_time() - due)
-
-
-async def _upkeep(agent: Agent) -> None:
-    while True:
-        agent.upkeep()
-        await trio.sleep(UPKEEP_S)
+        now = trio.current_time()
+        agent.lagged(now - due)

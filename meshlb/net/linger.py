@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-LINGER_S: Final = 0.002
+LINGER_S: Final = 0.01
 """How long it takes to fall asleep. An event that comes by itself costs a second wake-up then."""
 
 _MS_PER_S: Final = 1_000
@@ -44,12 +44,12 @@ class Linger:
     def wait(self) -> Found:
         """Wait until the descriptor is readable, trio has something to do, or for `LINGER_S`."""
         if self._poll is None:
-            return Found.NOTHING
-        trios = trio.lowlevel.current_statistics()
-        if trios.tasks_runnable or trios.run_sync_soon_queue_size:
             return Found.TRIOS
-        wait_s = min(LINGER_S, max(0.0, trios.seconds_to_next_deadline))
-        ready = self._poll.poll(wait_s * _MS_PER_S)
+        trios = trio.lowlevel.current_statistics()
+        until_due_s = trios.seconds_to_next_deadline
+        if trios.tasks_runnable or trios.run_sync_soon_queue_size or until_due_s <= 0:
+            return Found.TRIOS
+        ready = self._poll.poll(min(LINGER_S, until_due_s) * _MS_PER_S)
         if any(descriptor == self._trios for descriptor, _ in ready):
             return Found.TRIOS
         return Found.OURS if ready else Found.NOTHING

@@ -30,7 +30,7 @@ BROKEN = select.EPOLLERR | select.EPOLLHUP
 
 BATCH_EVENTS_MAX = 512
 AWAKE_S_MAX = 0.01
-"""After so long, and the batch that is being handled, other trio tasks get their turn."""
+"""After so long, and the batch that is being handled, whoever woke with the reactor gets a turn."""
 
 Handler = Callable[[int], None]
 """A method of what ends if it raises; called with the event mask, a hint."""

@@ -43,6 +43,7 @@ from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.role import ALONE
 from meshlb.store import LmdbPins
 from meshlb.store.secret import own_secret
+from meshlb.store.sweep import SWEEP_PINS_MAX
 from meshlb.wire.messages import BackendOverride
 from meshlb.workers.board import WORKERS_MAX
 from meshlb.workers.crew import Crew
@@ -54,8 +55,11 @@ LEAVE_FRACTION_MAX = 0.4
 """The same as a part of a short `shutdown_timeout`."""
 
 READY_POLL_S = 0.02
-SWEEP_EVERY_S = 0.1
-"""Each sweep looks at a bounded number of pins; a million are looked at within a minute."""
+SWEEP_ROUND_S = 60.0
+"""How long it takes to look at every pin, as far as the steps are not the longest."""
+
+SWEEP_STEP_S_MIN, SWEEP_STEP_S_MAX = 0.05, 0.5
+"""How far its steps lie apart; each looks at a bounded number of pins."""
 
 CONTACT_EVERY_S = 10.0
 """How often a node notes on its disk that it is with the majority."""
@@ -252,7 +256,8 @@ class Node:
         """Remove what has expired, a little at a time; flush to the disk in a thread."""
         synced_at, contact_at = trio.current_time(), -math.inf
         while True:
-            await trio.sleep(SWEEP_EVERY_S)
+            step_s = SWEEP_ROUND_S * SWEEP_PINS_MAX / max(1, len(self._store))
+            await trio.sleep(min(SWEEP_STEP_S_MAX, max(SWEEP_STEP_S_MIN, step_s)))
             self._store.sweep(self._mesh.clock.now())
             is_due = trio.current_time() >= contact_at + CONTACT_EVERY_S
             if is_due and self._mesh.is_quorate and self._mesh.readiness()[0]:

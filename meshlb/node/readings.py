@@ -11,6 +11,7 @@ from meshlb.admin.view import SyncView
 from meshlb.cluster.mesh import Mesh
 from meshlb.node import shapes
 from meshlb.node.front import Front
+from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.greeting import FAILURES
 from meshlb.store import LmdbPins
 
@@ -21,11 +22,7 @@ def take(mesh: Mesh, front: Front, store: LmdbPins, *, sync: Mapping[str, SyncVi
     """Read all counters."""
     proxy, counted = front.counters, mesh.counters
     return Meters(
-        requests={
-            (name, f"{status}xx"): tally.answered[status]
-            for name, tally in proxy.listeners.items()
-            for status in range(1, STATUS_CLASSES_MAX + 1)
-        },
+        requests=_requests(proxy),
         pins_by_outcome={
             "hit": proxy.pins_hit + counted.claims["hit"],
             "new": proxy.pins_new + counted.claims["new"],
@@ -56,6 +53,7 @@ def take(mesh: Mesh, front: Front, store: LmdbPins, *, sync: Mapping[str, SyncVi
         store_forgotten=store.forgotten,
         heals=mesh.heals().count,
         pins_moved_by_heals=mesh.heals().moved,
+        claims_hedged=mesh.claim_counters.hedged,
         sessions_refused=counted.sessions_refused,
         datagrams_dropped=dict(proxy.datagrams_dropped),
         proxy_headers_refused=sum(t.proxy_headers_refused for t in proxy.listeners.values()),
@@ -77,3 +75,11 @@ def take(mesh: Mesh, front: Front, store: LmdbPins, *, sync: Mapping[str, SyncVi
         worker_words_dropped=front.words_dropped,
         malformed_requests=sum(t.malformed for t in proxy.listeners.values()),
     )
+
+
+def _requests(proxy: ProxyCounters) -> dict[tuple[str, str], int]:
+    return {
+        (name, f"{status}xx"): tally.answered[status]
+        for name, tally in proxy.listeners.items()
+        for status in range(1, STATUS_CLASSES_MAX + 1)
+    }

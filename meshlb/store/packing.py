@@ -35,6 +35,9 @@ _FLAGS_AT = _VALUE.size - 1
 _SOURCE_MASK = 0x0F
 _RANK_SHIFT = 4
 _RANK_MASK = 0x03
+_RANK_BITS = _RANK_MASK << _RANK_SHIFT
+_LENGTHS = (VALUE_BYTES, VALUE_BYTES + END_BYTES)
+_TOMBSTONE = _NO_BACKEND.to_bytes(2, "little")
 
 # The position is the number on disk: append only.
 _SOURCES = (
@@ -101,7 +104,17 @@ def unpack(value: bytes, names: Names) -> Pin:
 
 def is_whole(value: bytes) -> bool:
     """False for a value of a length that `pack` never gives; `unpack` reads all others."""
-    return len(value) in (_VALUE.size, _VALUE.size + END_BYTES)
+    return len(value) in _LENGTHS
+
+
+def is_well(value: bytes, at_ms: int) -> bool:
+    """True for what nothing has to be done about: an agreed pin that lives at that time."""
+    return (
+        len(value) in _LENGTHS
+        and int.from_bytes(value[10:16], "little") > at_ms
+        and value[20:22] != _TOMBSTONE
+        and value[_FLAGS_AT] & _RANK_BITS != 0
+    )
 
 
 def is_retired(value: bytes) -> bool:
@@ -111,7 +124,7 @@ def is_retired(value: bytes) -> bool:
 
 def is_tombstone(value: bytes) -> bool:
     """True for a tombstone."""
-    return value[20:22] == b"\xff\xff"
+    return value[20:22] == _TOMBSTONE
 
 
 def is_provisional(value: bytes) -> bool:

@@ -102,7 +102,7 @@ class Node:
         commit = store.commit
 
         def counted() -> None:
-            self.commits += 1
+            self.commits += store.unwritten > 0
             commit()
 
         store.commit = counted  # type: ignore[method-assign]  # to count

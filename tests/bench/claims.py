@@ -67,8 +67,9 @@ def main() -> None:
                     for node in mesh.nodes
                     for outcome in ("provisional", "conflict")
                 )
+                hedged = sum(node.metric("meshlb_claims_hedged_total") for node in mesh.nodes)
     print_table("new header keys through HTTP at three nodes", COLUMNS, results)
-    print(f"provisional pins and conflicts: {unclear:.0f}")
+    print(f"provisional pins and conflicts: {unclear:.0f}; claims that were hedged: {hedged:.0f}")
 
 
 def measure(

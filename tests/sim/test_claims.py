@@ -46,6 +46,7 @@ def test_in_fair_weather_every_key_gets_one_new_pin_and_nothing_is_provisional(n
     assert sim.outcomes[ClaimOutcome.NEW] == len(keys)
     assert sim.outcomes.get(ClaimOutcome.HIT, 0) == len(keys) * (nodes - 1)
     assert ClaimOutcome.PROVISIONAL not in sim.outcomes
+    assert not any(node.machine.counters.hedged for node in sim.nodes.values())
 
 
 def test_the_same_seed_gives_the_same_run() -> None:

@@ -136,6 +136,7 @@ class Claimer:
     def _hedge(self, attempt: _Attempt, now: float, out: list[Effect]) -> None:
         _, backup = self._standing.holders(attempt.proposal.key)
         if backup is not None:
+            self._counters.hedged += 1
             out.append(Send(backup, attempt.claim(is_hedged=True)))
         attempt.step = _Step.ASK
         self._alarms.set(attempt.proposal.key, min(now + REPEAT_S, attempt.deadline))

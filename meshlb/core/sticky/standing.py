@@ -34,6 +34,8 @@ class ClaimCounters:
     """Live pins whose backend another one's pin has replaced."""
     provisional: int = 0
     """Claims that were answered without agreement."""
+    hedged: int = 0
+    """Claims that went to the backup as well, because their home was silent."""
     overflowed: int = 0
     """Claims that found a table full, and were answered without agreement for that reason."""
     fenced: int = 0

@@ -74,5 +74,16 @@ async def test_where_trio_cannot_be_waited_for_nobody_lingers(
 ) -> None:
     monkeypatch.setattr(linger_module, "_descriptor_of_trio", lambda: None)
     with Ends() as ends:
+        assert ends.linger.wait() is Found.TRIOS
+
+
+async def test_a_deadline_of_trio_that_has_passed_goes_first() -> None:
+    with Ends() as ends:
         ends.theirs.send(b"x")
-        assert ends.linger.wait() is Found.NOTHING
+        async with trio.open_nursery() as nursery:
+            due = trio.current_time() + 0.01
+            nursery.start_soon(trio.sleep_until, due)
+            await trio.lowlevel.checkpoint()
+            while trio.current_time() <= due:
+                pass
+            assert ends.linger.wait() is Found.TRIOS

@@ -14,7 +14,15 @@ from meshlb.core.sticky.pin import (
 )
 from meshlb.model import BackendName, KeySource, NodeName, PoolName
 from meshlb.store.names import Names
-from meshlb.store.packing import expiry_ms, is_retired, is_tombstone, pack, retired, unpack
+from meshlb.store.packing import (
+    expiry_ms,
+    is_retired,
+    is_tombstone,
+    is_well,
+    pack,
+    retired,
+    unpack,
+)
 from meshlb.wire.messages import PinRecord, Rank
 from tests.fakes.pins import NOW, a_key, a_pin
 
@@ -48,6 +56,9 @@ def test_what_the_sweep_reads_is_where_it_says(pin: Pin) -> None:
     assert expiry_ms(value) == round(pin.expires_at * 1_000)
     assert is_tombstone(value) == pin.is_tombstone
     assert not is_retired(value)
+    is_agreed = pin.rank is not Rank.PROVISIONAL
+    assert is_well(value, 0) == (is_agreed and not pin.is_tombstone and expiry_ms(value) > 0)
+    assert not is_well(value, expiry_ms(value))
 
 
 @given(some_pins)
