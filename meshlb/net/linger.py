@@ -3,15 +3,14 @@
 To wait through trio costs a pass of its loop, several times what it takes to handle an event on a
 machine that has been idle for a millisecond. So whoever has just had an event waits here first, in
 the kernel, for its own descriptor and for trio's at once, and goes round through trio when trio has
-something to do or nothing comes. Nobody is kept waiting by that, but for tasks that trio had begun
-to run in the same pass.
+something to do or nothing comes. Nobody is kept waiting by that.
 
 Trio does not offer the descriptor that it waits on. Where it cannot be found, nobody lingers.
 """
 
 import enum
 import select
-from typing import Final
+from typing import Final, Self
 
 import trio
 
@@ -30,10 +29,24 @@ class Found(enum.Enum):
     NOTHING = enum.auto()
 
 
+class _Ready(trio.abc.Instrument):
+    """The tasks that are about to run, also those of the pass that is under way."""
+
+    def __init__(self) -> None:
+        self.tasks: set[trio.lowlevel.Task] = set()
+
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+        self.tasks.add(task)
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.tasks.discard(task)
+
+
 class Linger:
-    """Made inside trio, for one descriptor."""
+    """Made inside trio, for one descriptor; a context, because it looks on while trio runs."""
 
     def __init__(self, descriptor: int) -> None:
+        self._ready = _Ready()
         self._poll: select.poll | None = None
         self._trios = _descriptor_of_trio()
         if self._trios is not None:
@@ -41,13 +54,20 @@ class Linger:
             self._poll.register(descriptor, select.POLLIN)
             self._poll.register(self._trios, select.POLLIN)
 
+    def __enter__(self) -> Self:
+        trio.lowlevel.add_instrument(self._ready)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        trio.lowlevel.remove_instrument(self._ready)
+
     def wait(self) -> Found:
         """Wait until the descriptor is readable, trio has something to do, or for `LINGER_S`."""
-        if self._poll is None:
+        if self._poll is None or self._ready.tasks:
             return Found.TRIOS
         trios = trio.lowlevel.current_statistics()
         until_due_s = trios.seconds_to_next_deadline
-        if trios.tasks_runnable or trios.run_sync_soon_queue_size or until_due_s <= 0:
+        if trios.run_sync_soon_queue_size or until_due_s <= 0:
             return Found.TRIOS
         ready = self._poll.poll(min(LINGER_S, until_due_s) * _MS_PER_S)
         if any(descriptor == self._trios for descriptor, _ in ready):

@@ -29,9 +29,6 @@ BROKEN = select.EPOLLERR | select.EPOLLHUP
 """Always reported, asked for or not."""
 
 BATCH_EVENTS_MAX = 512
-AWAKE_S_MAX = 0.01
-"""After so long, and the batch that is being handled, whoever woke with the reactor gets a turn."""
-
 Handler = Callable[[int], None]
 """A method of what ends if it raises; called with the event mask, a hint."""
 
@@ -102,37 +99,35 @@ class Reactor:
 
     async def run(self) -> None:
         """Serve until cancelled; a callback that raises is logged and its descriptor dropped."""
-        poll = self._epoll.poll
-        handlers = self._handlers
-        newcomers = self._newcomers
-        linger = Linger(self._epoll.fileno())
-        awake_until = 0.0
-        while True:
-            newcomers.clear()
-            events = poll(0, BATCH_EVENTS_MAX)
-            self.batch += 1
-            self.now = now = trio.current_time()
-            for fd, event in events:
-                handler = handlers.get(fd)
-                if handler is None or fd in newcomers:
-                    continue  # Closed in this batch, and perhaps reused since.
-                try:
-                    handler(event)
-                except Exception:
-                    self._end_failed(fd, handler)
-            # Behind the events: what has come in time counts, however late we look at it.
-            if now >= self.deadlines.next_at:
-                self.deadlines.expire(now)
-            if self._behind:
-                self._go_behind()
-            elif not events:
-                await self._sleep()
-                awake_until = trio.current_time() + AWAKE_S_MAX
-                continue
-            found = Found.TRIOS if now >= awake_until else linger.wait()
-            if found is Found.TRIOS:
-                await trio.lowlevel.checkpoint()
-                awake_until = trio.current_time() + AWAKE_S_MAX
+        with Linger(self._epoll.fileno()) as linger:
+            while True:
+                if not self._serve():
+                    await self._sleep()
+                elif linger.wait() is Found.TRIOS:
+                    await trio.lowlevel.checkpoint()
+
+    def _serve(self) -> bool:
+        """Handle what there is now; False where there was nothing."""
+        handlers, newcomers = self._handlers, self._newcomers
+        newcomers.clear()
+        events = self._epoll.poll(0, BATCH_EVENTS_MAX)
+        self.batch += 1
+        self.now = now = trio.current_time()
+        for fd, event in events:
+            handler = handlers.get(fd)
+            if handler is None or fd in newcomers:
+                continue  # Closed in this batch, and perhaps reused since.
+            try:
+                handler(event)
+            except Exception:
+                self._end_failed(fd, handler)
+        # Behind the events: what has come in time counts, however late we look at it.
+        if now >= self.deadlines.next_at:
+            self.deadlines.expire(now)
+        if self._behind:
+            self._go_behind()
+            return True
+        return bool(events)
 
     def _go_behind(self) -> None:
         callbacks, self._behind = self._behind, []

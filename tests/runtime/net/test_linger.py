@@ -18,9 +18,11 @@ class Ends:
         self.linger = Linger(self.ours.fileno())
 
     def __enter__(self) -> "Ends":
+        self.linger.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.linger.__exit__()
         self.ours.close()
         self.theirs.close()
 
@@ -87,3 +89,17 @@ async def test_a_deadline_of_trio_that_has_passed_goes_first() -> None:
             while trio.current_time() <= due:
                 pass
             assert ends.linger.wait() is Found.TRIOS
+
+
+async def test_a_task_that_woke_in_the_same_pass_goes_first() -> None:
+    with Ends() as ends:
+        ends.theirs.send(b"x")
+        found: list[Found] = []
+
+        async def look() -> None:
+            found.append(ends.linger.wait())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            nursery.start_soon(look)
+        assert found[0] is Found.TRIOS
