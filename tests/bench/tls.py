@@ -29,7 +29,10 @@ from tests.peers.harness.child import PYTHON, Child
 from tests.peers.harness.ports import free_port
 
 NAME = "app.test"
-RESUMED_PER_ROUND = 1_000
+CLIENTS = 60
+"""How many cookies the load carries."""
+
+RESUMED_PER_ROUND = 500
 REQUEST = f"GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n{{field}}\r\n"
 
 COLUMNS = [
@@ -103,7 +106,7 @@ def measure(
 def collect_cookies(proxy: Proxy) -> None:
     """Be new clients, and write down the Cookie field that each would send next."""
     context, cookies = trusting(), []
-    for number in range(http.CLIENTS):
+    for number in range(CLIENTS):
         head, _ = ask(context, proxy.port, None, "")
         found = re.search(rb"(?i)set-cookie: *([^;\r]+)", head)
         cookies.append(found[1].decode() if found else f"LB={number}")

@@ -98,7 +98,7 @@ def test_a_session_goes_on_at_another_node_through_a_rotation_and_a_restart(
     assert there.metric("meshlb_tls_handshakes_total", kind="resumed") == 2
 
 
-def test_openssls_client_resumes_at_another_node_and_curl_is_content(
+def test_openssls_client_resumes_elsewhere_but_cannot_renegotiate_and_curl_is_content(
     mesh: Mesh, authority: Authority, tmp_path: Path
 ) -> None:
     backends.require("openssl", "curl")
@@ -107,6 +107,9 @@ def test_openssls_client_resumes_at_another_node_and_curl_is_content(
         assert "Reused, TLSv1" not in s_client(mesh.nodes[0], authority, version, "-sess_out", kept)
         assert "Reused, TLSv1" in s_client(mesh.nodes[1], authority, version, "-sess_in", kept)
     host, port = mesh.nodes[0].door
+    argv = [backends.tool("openssl"), "s_client", "-connect", f"{host}:{port}", "-tls1_2"]
+    again = subprocess.run(argv, input=b"R\n", capture_output=True, timeout=20, check=False)
+    assert b"no renegotiation" in again.stderr
     argv = [backends.tool("curl"), "--silent", "--show-error", "--http2", "--verbose"]
     argv += ["--cacert", str(authority.ca), "--resolve", f"{NAME}:{port}:{host}"]
     done = subprocess.run(
