@@ -195,7 +195,7 @@ class DataPlane:
         staying: dict[str, AnyFrontend] = {}
         for frontend in self._frontends:
             name = frontend.name
-            stays = name in wanted and wanted[name].protocol == frontend.settings.protocol
+            stays = name in wanted and _speaks_alike(wanted[name], frontend.settings)
             if not stays or frontend.sock is not change.sockets[name]:
                 frontend.give_up(close=frontend.sock not in taken)
             if stays:
@@ -379,3 +379,8 @@ class DataPlane:
                 backend.close_idle()
         if self._relay is not None:
             self._relay.close()
+
+
+def _speaks_alike(one: ListenerSettings, other: ListenerSettings) -> bool:
+    """Whether the clients of one can be told to backends as clients of the other."""
+    return one.protocol == other.protocol and (one.tls is None) == (other.tls is None)

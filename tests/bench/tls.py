@@ -96,7 +96,7 @@ def measure(
             for name in names:
                 http.collect_cookies(plain[name].cookies, plain[name].port)
                 collect_cookies(secured[name])
-                round_of(plain[name], secured[name], seconds=1)
+                round_of(plain[name], secured[name], seconds=2)
             for _ in range(arguments.rounds):
                 for name in names:
                     rows[name].append(round_of(plain[name], secured[name], arguments.seconds))

@@ -8,11 +8,10 @@ import pytest
 import structlog
 import trio
 
-from meshlb.errors import ConfigError
 from meshlb.proxy import greeting
 from tests.runtime.proxy.messages import get, head, ok, post
 from tests.runtime.proxy.rig import Rig, eventually, scripted
-from tests.runtime.proxy.tls import NAME, Site, TlsEnd, pair
+from tests.runtime.proxy.tls import NAME, Site, exchange, pair
 from tests.runtime.proxy.wire import RESET_ON_CLOSE, Wire
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -22,14 +21,6 @@ HELLO_HEADER = b"\x16\x03\x01\x02\x00"
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
-
-
-async def exchange(rig: Rig, client: Wire, body: bytes = b"hello") -> None:
-    await client.say(get())
-    backend = await rig.accept()
-    await backend.message()
-    await backend.say(ok(body, b"Connection: close"))
-    assert (await client.message()).body == body
 
 
 def failures(rig: Rig) -> dict[str, int]:
@@ -358,37 +349,3 @@ async def send_after_the_end(client: Wire, said: bytes) -> None:
     tls = client.stream.tls
     tls._ssl_object.write(said)
     await tls.transport_stream.send_all(tls._outgoing.read())
-
-
-async def test_new_files_are_shown_after_a_reload_and_broken_ones_are_not(tmp_path, site):
-    async with scripted(tmp_path, listener=site.listener) as rig:
-        before = await site.client(rig)
-        newer = site.authority.sign("newer", names=(NAME, "newer.example"))
-        site.files.cert.write_bytes(newer.cert.read_bytes())
-        settings = rig.plane._settings
-        with pytest.raises(ConfigError, match="meshlb check"):
-            await rig.plane.apply(settings)
-        await exchange(rig, before)
-        site.files.key.write_bytes(newer.key.read_bytes())
-        await rig.plane.apply(settings)
-        await exchange(rig, before)
-        client = await site.client(rig, name="newer.example")
-        await exchange(rig, client)
-
-
-async def test_who_is_in_the_handshake_when_the_node_drains_is_still_let_in(tmp_path, site):
-    async with scripted(tmp_path, listener=site.listener) as rig:
-        raw = await rig.client()
-        tls = trio.SSLStream(raw.stream, site.trust(), server_hostname=NAME)
-        await eventually(lambda: rig.tally.connections == 1)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: rig.plane.drain(timeout_s=5))
-            await eventually(lambda: rig.plane.draining)
-            client = Wire(TlsEnd(tls))
-            nursery.start_soon(client.say, get())
-            backend = await rig.accept()
-            await backend.message()
-            await backend.say(ok(b"bye"))
-            assert (await client.message())["connection"] == b"close"
-            await client.ended()
-            client.stream.socket.close()

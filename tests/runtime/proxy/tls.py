@@ -6,6 +6,7 @@ from pathlib import Path
 import trio
 
 from tests.fakes.certificates import Authority, Files
+from tests.runtime.proxy.messages import get, ok
 from tests.runtime.proxy.rig import Rig
 from tests.runtime.proxy.wire import Wire
 
@@ -60,3 +61,12 @@ class Site:
 def pair(files: Files) -> str:
     """The options for a certificate and its key."""
     return f'cert = "{files.cert}", key = "{files.key}"'
+
+
+async def exchange(rig: Rig, client: Wire, body: bytes = b"hello") -> None:
+    """One request, on a backend connection of its own."""
+    await client.say(get())
+    backend = await rig.accept()
+    await backend.message()
+    await backend.say(ok(body, b"Connection: close"))
+    assert (await client.message()).body == body
