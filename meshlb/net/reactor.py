@@ -20,7 +20,7 @@ from collections.abc import Callable
 import trio
 
 from meshlb.net.deadlines import Deadlines, Expiring
-from meshlb.net.last_resort import Abortable, end_failed
+from meshlb.net.last_resort import end_failed
 from meshlb.net.linger import Found, Linger
 
 READ = select.EPOLLIN
@@ -30,7 +30,7 @@ BROKEN = select.EPOLLERR | select.EPOLLHUP
 
 BATCH_EVENTS_MAX = 512
 Handler = Callable[[int], None]
-"""A method of what ends if it raises; called with the event mask, a hint."""
+"""Called with the event mask, a hint; it, or what it is a method of, is aborted if it raises."""
 
 
 class Reactor:
@@ -142,6 +142,6 @@ class Reactor:
 
     def _end_failed(self, fd: int, handler: Handler) -> None:
         self.unregister(fd)
-        owner: Abortable | None = getattr(handler, "__self__", None)
-        if owner is not None:
+        owner = getattr(handler, "__self__", handler)
+        if hasattr(owner, "abort"):
             end_failed(owner)

@@ -10,7 +10,7 @@ import socket
 from abc import ABC, abstractmethod
 from typing import Protocol
 
-from meshlb.net.reactor import READ, WRITE, Reactor
+from meshlb.net.reactor import READ, WRITE, Handler, Reactor
 from meshlb.net.sockets import RESET_ON_CLOSE
 
 READ_BYTES = 65_536
@@ -93,17 +93,23 @@ class Stream(ABC):
         """A write failed; the stream is to be aborted."""
         self.abort()
 
+    @property
+    def handler(self) -> Handler:
+        """What the reactor calls."""
+        return self.on_event
+
     def open(self, interest: int = READ) -> None:
         """Join the reactor."""
         self._interest = interest
-        self._reactor.register(self.fd, self.on_event, interest)
+        self._reactor.register(self.fd, self.handler, interest)
 
     def take_over(self, other: "Stream") -> None:
         """Continue with the registration, socket and backlog of `other`, which is then spent."""
         self._interest = other._interest
         self.backlog = other.backlog
         other.closed = True
-        self._reactor.hand_over(self.fd, self.on_event)
+        self.fd = other.fd  # The number that is the reactor's key.
+        self._reactor.hand_over(self.fd, self.handler)
 
     def watch_reading(self, wanted: bool) -> None:
         """Read (or stop reading) this stream; without a change it costs nothing. Ends `mute`."""
@@ -122,7 +128,7 @@ class Stream(ABC):
             self._reactor.watch(self.fd, interest)
         elif interest & READ:
             self.muted = False
-            self._reactor.register(self.fd, self.on_event, interest)
+            self._reactor.register(self.fd, self.handler, interest)
 
     def send(self, chunk: bytes) -> bool:
         """Write, or keep for later; False when the source has to stop (or all is lost)."""
