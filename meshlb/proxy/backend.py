@@ -5,6 +5,7 @@ ordered for the whole cluster (`ordered`). Everything a request needs is precomp
 Satisfies `meshlb.core.balance.policy.Candidate`.
 """
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -172,8 +173,11 @@ class Backend:
             upstream.close()
         return None
 
-    def close_idle(self) -> None:
-        """Close the connections that wait for a request."""
+    def close_idle(self, *, since: float = math.inf) -> None:
+        """Close the connections that wait for a request; of those, that have not moved `since`."""
         idle, self.idle = self.idle, []
         for upstream in idle:
-            upstream.close()
+            if upstream.progress_at > since:
+                self.idle.append(upstream)
+            else:
+                upstream.close()

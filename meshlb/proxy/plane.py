@@ -1,7 +1,7 @@
 """The data plane of one process: pools, probes and listeners under one nursery."""
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import structlog
@@ -17,6 +17,7 @@ from meshlb.proxy.backend import Backend
 from meshlb.proxy.change import AnyFrontend, Change, find_sockets
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.frontend import Frontend
+from meshlb.proxy.idleness import Idleness
 from meshlb.proxy.kernel_relay import PAIRS_MAX, KernelRelay, RelayChoice, open_relay
 from meshlb.proxy.pool import Pool
 from meshlb.proxy.role import ALONE, Role
@@ -77,6 +78,7 @@ class DataPlane:
         self.pools = self._make_pools(settings)
         self._tls: Mapping[str, ServerTls] = self._make_tls(settings)
         self._prober = role.probing(self.pools.values())
+        self._idleness = Idleness(reactor, self._backends)
         self._frontends: list[AnyFrontend] = []
         self._retired: list[AnyFrontend] = []
         self._nursery: trio.Nursery | None = None
@@ -121,6 +123,7 @@ class DataPlane:
         """
         try:
             self._open_relay()
+            self._idleness.watch()
             async with trio.open_nursery() as self._nursery:
                 for settings in self._settings.listeners:
                     sock = self._given.pop(settings.name, None) or self._role.bind(settings)
@@ -369,14 +372,18 @@ class DataPlane:
             frontend.close_all()
         self.tunnels.close_all()
 
+    def _backends(self) -> Iterator[Backend]:
+        for pool in self.pools.values():
+            yield from pool.backends.values()
+
     def _close(self) -> None:
+        self._idleness.stop()
         self._disconnect()
         self.tunnels.drop_kept()
         for sock in self._given.values():
             sock.close()
-        for pool in self.pools.values():
-            for backend in pool.backends.values():
-                backend.close_idle()
+        for backend in self._backends():
+            backend.close_idle()
         if self._relay is not None:
             self._relay.close()
 
