@@ -55,6 +55,11 @@ class Front:
             await self._plane.accepting.wait()
             crew.open()
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether other processes serve the clients."""
+        return self._crew is not None
+
     async def wait_accepting(self) -> None:
         """Return once clients are let in, by every process that serves them."""
         await self._plane.accepting.wait()

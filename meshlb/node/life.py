@@ -200,7 +200,9 @@ class Node:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey, nursery)
             if lasting.plane is None:
-                await lasting.nursery.start(self._serve_clients)
+                # Workers read this life's store, and are not upgraded: they end with it.
+                owner = nursery if self._front.has_workers else lasting.nursery
+                await owner.start(self._serve_clients)
                 lasting.plane = self._plane
             await nursery.start(self._mesh.run)
             await nursery.start(self._serve_operators)

@@ -90,6 +90,7 @@ def write_config(
     sticky: str,
     balance: str,
     port: int = 0,
+    shutdown: str = "3s",
 ) -> None:
     backends = "".join(
         f'[[pool.app.backend]]\nname = "{name}"\naddress = "127.0.0.1:{origin.port}"\n'
@@ -99,7 +100,7 @@ def write_config(
 [node]
 name = "solo"
 workers = {workers}
-shutdown_timeout = "3s"
+shutdown_timeout = "{shutdown}"
 
 [admin]
 bind = "unix:{path.parent / "admin"}"
@@ -127,11 +128,14 @@ async def working(
     workers: int = 2,
     sticky: str = "",
     balance: str = "round-robin",
+    shutdown: str = "3s",
 ) -> AsyncIterator[Team]:
     """A node with `workers` in front of backends of these names."""
     origins = {name: Origin() for name in names or ("s1",)}
     config = folder / "node.toml"
-    write_config(config, origins, workers=workers, sticky=sticky, balance=balance)
+    write_config(
+        config, origins, workers=workers, sticky=sticky, balance=balance, shutdown=shutdown
+    )
     views: list[Any] = []
     has_view = trio.Event()
 

@@ -244,3 +244,17 @@ async def test_a_drain_lets_requests_end_and_leaves_no_worker(tmp_path: Path) ->
         assert pid is not None
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+async def test_a_drain_that_takes_too_long_is_cut_short(tmp_path: Path) -> None:
+    async with working(tmp_path, shutdown="300ms") as team:
+        pids = team.pids
+        client = await team.exchange()
+        backend = await team.origins["s1"].accept()
+        await backend.message()
+        await team.view.leave()
+        assert (await client.message()).status == 503
+    for pid in pids:
+        assert pid is not None
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
