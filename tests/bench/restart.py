@@ -23,7 +23,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from tests.bench.memory import Memory
@@ -31,10 +31,10 @@ from tests.bench.race import haproxy_peers
 from tests.bench.returning import Clients, Tally
 from tests.bench.rig import Column, print_table, running
 from tests.peers.harness import backends, tables
-from tests.peers.harness.backends import accepts
+from tests.peers.harness.backends import Backend, accepts
 from tests.peers.harness.background import in_background
 from tests.peers.harness.child import Child, wait_until
-from tests.peers.harness.mesh import HEADER, Mesh, Node, Plan, new_secret
+from tests.peers.harness.mesh import HEADER, Mesh, Plan, new_secret
 
 PINS = 1_000_000
 PACE_PER_S = 4_000
@@ -43,6 +43,9 @@ PAUSE_S = 3.0
 STOP_S_MAX = 20.0
 START_S_MAX = 60.0
 LOOKED_AT = 20_000
+LOOK_PER_S = 20_000
+"""More than the machine takes: as fast as it goes."""
+
 BACKENDS = ("s1", "s2", "s3")
 CLI_BATCH = 100
 
@@ -57,16 +60,16 @@ COLUMNS = [
     Column("p99 ms"),
 ]
 
+MEMORY_COLUMNS = [Column(title, digits=0) for title in ("heap", "table", "bytes a pin")]
+
+Figures = dict[str, list[float]]
+"""By row, in the order of the columns."""
+
 Stop = Callable[[Child], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """Nodes of one kind, their ports, and how they are stopped."""
-
-    nodes: Sequence[tuple[Child, int]]
-    stop: Stop
-    name_of: Callable[[int], str]
+Nodes = Sequence[tuple[Child, int]]
+"""Nodes of one kind, and the ports at which they let clients in."""
 
 
 def main() -> None:
@@ -82,43 +85,54 @@ def main() -> None:
         origins = [backends.nginx(name, root) for name in BACKENDS]
         with running(*((origin, origin.port) for origin in origins)):
             if not arguments.without_haproxy:
-                nodes = haproxy_peers(root, origins, size=2 * pins, has_cli=True)
-                with running(*nodes):
-                    fill_haproxy(root / "haproxy-1.sock", pins)
-                    tier = Tier(nodes, stop_haproxy, tables.session)
-                    results["haproxy, restarted"] = trial(tier, pins, pace)
-                    tier = Tier(nodes, Child.kill, tables.session)
-                    results["haproxy, killed"] = trial(tier, pins, pace)
-            plan = Plan(backends=origins, sticky=[HEADER], secret=new_secret())
-            table = root / "table"
-            tables.fill(table, pins, secret=plan.secret, backends=BACKENDS)
-            empty = idle_memory(Mesh(root / "empty", plan))
-            mesh = Mesh(root / "mesh", plan)
-            for node in mesh.nodes:
-                tables.copy(table, node.folder / "state")
-            nodes = [(node, node.port) for node in mesh.nodes]
-            with running(*nodes):
-                mesh.wait_ready()
-                tier = Tier(nodes, stop_meshlb, tables.session)
-                results["restarted"] = trial(tier, pins, pace)
-                tier = Tier(nodes, Child.kill, tables.session)
-                results["killed"] = trial(tier, pins, pace)
-                used = [Memory.of(node).over(empty, pins) for node in mesh.nodes]
+                results |= haproxy_trials(root, origins, pins, pace)
+            ours, memory = meshlb_trials(root, origins, pins, pace)
+    results |= ours
     print_table(f"{pins:,} sessions, three nodes restarted or killed one by one", COLUMNS, results)
-    columns = [Column(title, digits=0) for title in ("heap", "table", "bytes a pin")]
-    memory = {f"node {number}": figures for number, figures in enumerate(used, 1)}
-    print_table("memory of a node after that, bytes a pin", columns, memory)
+    print_table("memory of a node after that, bytes a pin", MEMORY_COLUMNS, memory)
 
 
-def trial(tier: Tier, pins: int, pace: int) -> list[float]:
-    """Figures in the order of `COLUMNS`."""
-    ports = [port for _, port in tier.nodes]
-    clients = Clients(ports, pins, backend_of, tier.name_of, pace)
+def haproxy_trials(root: Path, origins: list[Backend], pins: int, pace: int) -> Figures:
+    """HAProxy nodes that are peers."""
+    nodes = haproxy_peers(root, origins, size=2 * pins, has_cli=True)
+    with running(*nodes):
+        fill_haproxy(root / "haproxy-1.sock", pins)
+        return {
+            "haproxy, restarted": trial(nodes, stop_haproxy, pins, pace),
+            "haproxy, killed": trial(nodes, Child.kill, pins, pace),
+        }
+
+
+def meshlb_trials(
+    root: Path, origins: list[Backend], pins: int, pace: int
+) -> tuple[Figures, Figures]:
+    """Nodes of meshlb, and what each takes for its pins in the end."""
+    plan = Plan(backends=origins, sticky=[HEADER], secret=new_secret())
+    table = root / "table"
+    tables.fill(table, pins, secret=plan.secret, backends=BACKENDS)
+    empty = idle_memory(Mesh(root / "empty", plan))
+    mesh = Mesh(root / "mesh", plan)
+    for node in mesh.nodes:
+        tables.copy(table, node.folder / "state")
+    nodes = [(node, node.port) for node in mesh.nodes]
+    with running(*nodes):
+        mesh.wait_ready()
+        figures = {
+            "restarted": trial(nodes, stop_meshlb, pins, pace),
+            "killed": trial(nodes, Child.kill, pins, pace),
+        }
+        return figures, {node.name: Memory.of(node).over(empty, pins) for node in mesh.nodes}
+
+
+def trial(nodes: Nodes, stop: Stop, pins: int, pace: int) -> list[float]:
+    """Stop and start each node under load; figures in the order of `COLUMNS`."""
+    ports = [port for _, port in nodes]
+    clients = Clients(ports, pins, backend_of, tables.session, pace)
     tally, ready_s = Tally(), []
     with in_background(lambda is_over: clients.run(tally, is_over)):
         time.sleep(SETTLE_S)
-        for node, port in tier.nodes:
-            tier.stop(node)
+        for node, port in nodes:
+            stop(node)
             begin = time.monotonic()
             node.start()
             wait_until(lambda port=port: accepts(port), "it accepts", timeout_s=START_S_MAX)  # type: ignore[misc]  # bound
@@ -144,7 +158,9 @@ def backend_of(session: int) -> str:
 async def look(clients: Clients) -> int:
     """How many of `LOOKED_AT` sessions are with another backend than theirs."""
     tally = Tally()
-    await clients.run(tally, lambda: tally.answered + tally.failed >= LOOKED_AT)
+    await replace(clients, pace_per_s=LOOK_PER_S).run(
+        tally, lambda: tally.answered + tally.failed >= LOOKED_AT
+    )
     return tally.moved
 
 
@@ -162,8 +178,7 @@ def idle_memory(mesh: Mesh) -> Memory:
     with running(*((node, node.port) for node in mesh.nodes)):
         mesh.wait_ready()
         time.sleep(SETTLE_S)
-        node: Node = mesh.nodes[0]
-        return Memory.of(node)
+        return Memory.of(mesh.nodes[0])
 
 
 def fill_haproxy(path: Path, pins: int) -> None:
