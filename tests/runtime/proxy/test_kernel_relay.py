@@ -1,5 +1,7 @@
 """What a node does about the kernel relay at its start, and which streams go there."""
 
+import hashlib
+import random
 import socket
 
 import pytest
@@ -7,13 +9,18 @@ import trio
 
 from meshlb.errors import RelayError
 from meshlb.net.bpf.calls import BpfError
+from meshlb.net.bpf.relay_program import REDIRECTED
 from meshlb.net.reactor import Reactor
 from meshlb.proxy.kernel_probe import probe
 from meshlb.proxy.kernel_relay import KernelRelay, open_relay
+from meshlb.proxy.relayed_end import CARRIED, CREDIT_BYTES_MAX, RelayedEnd
 from tests.fakes.privileges import as_nobody, need_kernel_relay
 from tests.runtime.proxy.rig import eventually, scripted
-from tests.runtime.proxy.test_tunnel import Silent, tcp_pair
+from tests.runtime.proxy.test_tunnel import Silent, running, tcp_pair
 from tests.runtime.proxy.test_upgrade import tunnel
+
+PIECE_BYTES_MAX = 1 << 19
+"""What the kernel may receive in one piece."""
 
 
 def test_a_process_without_capabilities_finds_out_why_it_cannot():
@@ -115,3 +122,33 @@ async def test_a_tunnel_in_the_kernel_wakes_nobody_for_its_messages(tmp_path):
             await client.hear(message)
         assert woken == []
         await trio.lowlevel.checkpoint()
+
+
+async def test_a_reader_that_stalls_has_no_more_than_its_credit_waiting_in_the_kernel():
+    need_kernel_relay()
+    payload = random.Random(5).randbytes(1 << 20)
+    async with running(relay=True) as rig:
+        client, backend = rig.tunnel()
+        end = rig.tunnels[0].downstream
+        assert isinstance(end, RelayedEnd)
+        assert end.state == CARRIED
+        sent = 0
+        with trio.move_on_after(0.5):
+            while True:
+                await client.send_all(payload)
+                sent += len(payload)
+        redirected = end._rows(REDIRECTED)
+        acked, _ = end.peer.acked_bytes()
+        assert 0 < redirected - acked <= CREDIT_BYTES_MAX + PIECE_BYTES_MAX
+        assert end.state != CARRIED, "user space holds the sender back"
+        received = hashlib.sha256()
+        for _ in range(sent // len(payload)):
+            left = len(payload)
+            while left:
+                piece = await backend.receive_some(left)
+                received.update(piece)
+                left -= len(piece)
+        expected = hashlib.sha256()
+        for _ in range(sent // len(payload)):
+            expected.update(payload)
+        assert received.digest() == expected.digest()
