@@ -94,6 +94,7 @@ class Node:
         self._settings = settings
         self._lasting = lasting
         self._own_secret: bytes | None = None
+        self._is_another_life = lasting.plane is not None
         self._store = store
         cluster, data_dir = settings.cluster, settings.node.data_dir
         if cluster is not None and cluster.tls is not None:
@@ -244,7 +245,8 @@ class Node:
             await trio.sleep(READY_POLL_S)
         self._may_listen.set()
         await self._front.wait_accepting()
-        handover.resume(self._plane)  # If a life before this one has paused it.
+        if self._is_another_life:
+            handover.resume(self._plane)
         spare_the_collector()
         log.info("node ready", node=self._settings.node.name)
         supervisor.tell_ready()

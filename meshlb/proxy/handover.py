@@ -24,6 +24,7 @@ from meshlb.proxy.backend import Backend
 from meshlb.proxy.client import Client
 from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.plane import DataPlane
+from meshlb.proxy.stream import Stream
 from meshlb.proxy.tunnel import Carried, Lease, Tunnel
 
 MOVES_PER_PARCEL_MAX: Final = 100
@@ -45,10 +46,15 @@ async def pause(plane: DataPlane, *, timeout_s: float) -> None:
     for listener in plane.listeners:
         listener.park()
     with trio.move_on_after(timeout_s):
-        while any(c.is_deciding for f in plane.frontends for c in f.clients):  # noqa: ASYNC110 - each ends in a way of its own
+        while _deciding(plane):  # noqa: ASYNC110 - each ends in a way of its own
             await trio.sleep(DECIDE_POLL_S)
-    for client in [c for f in plane.frontends for c in f.clients if c.is_deciding]:
+    for client in _deciding(plane):
         client.cut()
+
+
+def _deciding(plane: DataPlane) -> list[Stream]:
+    clients = [client for frontend in plane.frontends for client in frontend.clients]
+    return [client for client in clients if client.is_deciding]
 
 
 def stand_aside(plane: DataPlane) -> list[FileIO]:

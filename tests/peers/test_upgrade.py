@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from tests.peers.conftest import StartBackends, StartMesh
 from tests.peers.harness.child import wait_until
 from tests.peers.harness.http import fetch
 from tests.peers.harness.live import Live, live
-from tests.peers.harness.mesh import Mesh, Node
+from tests.peers.harness.mesh import START_PATIENCE_S, Mesh, Node
 from tests.peers.test_reload import eventually, meshlb, more, replace_in_file
 
 
@@ -50,8 +52,14 @@ def processes() -> Iterator[Processes]:
     found.end()
 
 
+async def order(node: Node) -> tuple[int, dict[str, Any]]:
+    """It answers once the new program has started, which takes long on a busy machine."""
+    ask = partial(node.ask, "/v1/upgrade", method="POST", timeout_s=START_PATIENCE_S)
+    return await asyncio.to_thread(ask)
+
+
 async def upgraded(node: Node, processes: Processes) -> int:
-    status, answer = await asyncio.to_thread(node.ask, "/v1/upgrade", method="POST")
+    status, answer = await order(node)
     assert status == 202, answer
     await eventually(lambda: pid_of(node) == answer["pid"], "the new process answers")
     await eventually(lambda: node_is_ready(node), "the new process serves")
@@ -138,7 +146,7 @@ def test_a_new_process_that_fails_leaves_the_old_one_serving_with_everything(
     async def refused(*changes: tuple[str, str]) -> str:
         node.config.write_text(good)
         replace_in_file(node, *changes)
-        status, answer = await asyncio.to_thread(node.ask, "/v1/upgrade", method="POST")
+        status, answer = await order(node)
         assert status == 409, answer
         return str(answer["error"])
 

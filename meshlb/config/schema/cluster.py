@@ -53,9 +53,9 @@ class ClusterSettings(Table):
 
     secrets: tuple[Annotated[bytes, Secret()], ...] = Field(default=(), repr=False)
     """The cluster's secrets, at most 8. The first seals, all open: to rotate, append the new one
-    on every node, then move it to the front on every node, then remove the old one. `meshlb keys`
-    does the same while the nodes run, and what it has said outranks this list. Either this or
-    `secrets_file`."""
+    on every node, then move it to the front on every node, then remove the old one, with a
+    `meshlb reload` on each after each step. `meshlb keys` does the same without the files, and what
+    it has said outranks this list. Either this or `secrets_file`."""
 
     secrets_file: Annotated[Path, FilePath()] | None = None
     """A file with one secret a line; empty lines and lines that begin with `#` are skipped.

@@ -143,7 +143,14 @@ fall = 2
 {backends}
 """)
 
-    def ask(self, path: str, *, method: str = "GET", body: object = None) -> tuple[int, Any]:
+    def ask(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: object = None,
+        timeout_s: float = ADMIN_TIMEOUT_S,
+    ) -> tuple[int, Any]:
         """Ask the admin API; returns the status and the JSON, or the text where it is none."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.admin_port}{path}",
@@ -154,7 +161,7 @@ fall = 2
         try:
             with (
                 self.place.entered(),
-                urllib.request.urlopen(request, timeout=ADMIN_TIMEOUT_S) as response,
+                urllib.request.urlopen(request, timeout=timeout_s) as response,
             ):
                 return response.status, _parsed(response.read())
         except urllib.error.HTTPError as error:

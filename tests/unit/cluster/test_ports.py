@@ -5,6 +5,7 @@ import pytest
 from meshlb.cluster.ports import open_ports
 from meshlb.errors import ListenError
 from meshlb.model import Address
+from tests.peers.harness.ports import free_port
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -19,8 +20,8 @@ async def test_udp_and_tcp_are_bound_to_one_port(host: str) -> None:
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 async def test_a_port_in_use_is_named_and_nothing_is_left_open(kind: int) -> None:
     with socket.socket(socket.AF_INET, kind) as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+        port = free_port()  # One that no client is given.
+        taken.bind(("127.0.0.1", port))
         with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{port}: Address already in use"):
             open_ports(Address("127.0.0.1", port))
     datagrams, listener, _ = open_ports(Address("127.0.0.1", port))
