@@ -98,7 +98,15 @@ def collect_cookies(file: Path, port: int) -> Path:
 
 
 def load(
-    pid: int, port: int, cookies: Path, seconds: int, *, scheme: str = "http", fresh: bool = False
+    pid: int,
+    port: int,
+    cookies: Path,
+    seconds: int,
+    *,
+    scheme: str = "http",
+    fresh: bool = False,
+    core: int | None = LOAD_CORE,
+    has_children: bool = False,
 ) -> list[float]:
     """Load one proxy for a while; returns figures in the order of `COLUMNS`.
 
@@ -109,18 +117,26 @@ def load(
         seconds: for how long.
         scheme: "http" or "https".
         fresh: open a new connection for each request.
+        core: where the load is made; None: anywhere.
+        has_children: the proxy is several processes.
     """
     script = Path(__file__).with_name("cookies.lua")
     argv = [tool("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "-s", str(script)]
     more = [str(cookies)] + (["close"] if fresh else [])
-    before = CpuTime.of(pid)
+    cpu_time = CpuTime.of_tree if has_children else CpuTime.of
+    before = cpu_time(pid)
     report = subprocess.run(
-        [*pinned(LOAD_CORE, argv), f"{scheme}://127.0.0.1:{port}/", "--", *more],
+        [
+            *(argv if core is None else pinned(core, argv)),
+            f"{scheme}://127.0.0.1:{port}/",
+            "--",
+            *more,
+        ],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    spent = CpuTime.of(pid) - before
+    spent = cpu_time(pid) - before
     trouble = re.search(r"Non-2xx.*|Socket errors.*", report)
     if trouble:
         raise SystemExit(f"the proxy on port {port} failed requests: {trouble[0]}")

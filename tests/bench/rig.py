@@ -36,6 +36,15 @@ class CpuTime:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return cls(int(after_name[11]) / TICKS_PER_S, int(after_name[12]) / TICKS_PER_S)
 
+    @classmethod
+    def of_tree(cls, pid: int) -> "CpuTime":
+        """Of a process and its children; those that have ended do not count."""
+        pids = [pid]
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            pids += map(int, (task / "children").read_text().split())
+        times = [cls.of(pid) for pid in pids]
+        return cls(sum(time.user_s for time in times), sum(time.system_s for time in times))
+
     def __sub__(self, earlier: "CpuTime") -> "CpuTime":
         return CpuTime(self.user_s - earlier.user_s, self.system_s - earlier.system_s)
 

@@ -1,8 +1,11 @@
-"""The proxies side by side, each set up for the same job: sticky by cookie, one thread, no log.
+"""The proxies side by side, each set up for the same job: sticky by cookie, no log.
+
+One process and one core each; or several, which may use all cores.
 
 With files they end TLS, each by its own defaults, which come to the same.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from tests.peers.harness.ports import free_port
 
 HAPROXY_CONFIG = """
 global
-    nbthread 1
+    nbthread {workers}
     maxconn 9900
 defaults
     mode http
@@ -34,7 +37,7 @@ backend app
 """
 
 NGINX_CONFIG = """
-daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr warn;
+daemon off; {processes} pid {folder}/nginx.pid; error_log stderr warn;
 worker_rlimit_nofile 20000;
 events {{ worker_connections 19000; }}
 http {{
@@ -67,6 +70,7 @@ http {{
 MESHLB_CONFIG = """
 [node]
 name = "bench"
+workers = {workers}
 kernel_relay = "{relay}"
 [admin]
 bind = "127.0.0.1:{admin_port}"
@@ -84,7 +88,7 @@ sticky = [{{ by = "cookie", name = "LB" }}]
 
 
 def haproxy(
-    folder: Path, backends: Sequence[Backend], files: Files | None = None
+    folder: Path, backends: Sequence[Backend], files: Files | None = None, *, workers: int = 0
 ) -> tuple[Child, int]:
     """HAProxy, which inserts its own cookie that names the server."""
     tls = ""
@@ -97,13 +101,15 @@ def haproxy(
         for backend in backends
     )
     port, config = free_port(), folder / "haproxy.cfg"
-    config.write_text(HAPROXY_CONFIG.format(port=port, servers=servers, tls=tls))
+    config.write_text(
+        HAPROXY_CONFIG.format(port=port, servers=servers, tls=tls, workers=workers or 1)
+    )
     argv = [tool("haproxy"), "-db", "-f", str(config)]
-    return _proxy("haproxy", argv, folder), port
+    return _proxy("haproxy", argv, folder, workers), port
 
 
 def nginx(
-    folder: Path, backends: Sequence[Backend], files: Files | None = None
+    folder: Path, backends: Sequence[Backend], files: Files | None = None, *, workers: int = 0
 ) -> tuple[Child, int]:
     """Nginx, whose free edition hashes the client's cookie over the servers."""
     tls = ";"
@@ -112,13 +118,23 @@ def nginx(
         tls += f" ssl_certificate_key {files.key};"
     servers = " ".join(f"server 127.0.0.1:{backend.port};" for backend in backends)
     port, config = free_port(), folder / "nginx.conf"
-    config.write_text(NGINX_CONFIG.format(port=port, servers=servers, folder=folder, tls=tls))
+    processes = "master_process off;"
+    if workers:
+        # As root its workers become another user, who has no business in our folder.
+        processes = f"worker_processes {workers};" + (" user root;" if not os.geteuid() else "")
+    values = {"port": port, "servers": servers, "folder": folder, "tls": tls}
+    config.write_text(NGINX_CONFIG.format(processes=processes, **values))
     argv = [tool("nginx"), "-e", "stderr", "-p", str(folder), "-c", str(config)]
-    return _proxy("nginx", argv, folder), port
+    return _proxy("nginx", argv, folder, workers), port
 
 
 def meshlb(
-    folder: Path, backends: Sequence[Backend], files: Files | None = None, *, relay: str = "auto"
+    folder: Path,
+    backends: Sequence[Backend],
+    files: Files | None = None,
+    *,
+    relay: str = "auto",
+    workers: int = 0,
 ) -> tuple[Child, int]:
     """One node that stands alone, sticky by its sealed cookie."""
     tls = f'tls = {{ cert = "{files.cert}", key = "{files.key}" }}' if files is not None else ""
@@ -128,13 +144,14 @@ def meshlb(
     )
     port, config = free_port(), folder / "meshlb.toml"
     values = {"port": port, "admin_port": free_port(), "servers": servers, "tls": tls}
-    config.write_text(MESHLB_CONFIG.format(relay=relay, **values))
-    return _proxy("meshlb", [PYTHON, "-m", "meshlb", "run", str(config)], folder), port
+    config.write_text(MESHLB_CONFIG.format(relay=relay, workers=workers, **values))
+    return _proxy("meshlb", [PYTHON, "-m", "meshlb", "run", str(config)], folder, workers), port
 
 
-def _proxy(name: str, argv: Sequence[str], folder: Path) -> Child:
+def _proxy(name: str, argv: Sequence[str], folder: Path, workers: int) -> Child:
     proxy = Child(name, argv, folder / f"{name}.log")
-    proxy.pin(PROXY_CORE)
+    if not workers:
+        proxy.pin(PROXY_CORE)
     return proxy
 
 
