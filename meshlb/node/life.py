@@ -67,6 +67,10 @@ CONTACT_EVERY_S = 10.0
 SYNC_EVERY_S = 1.0
 """How much of the latest a power cut of the machine can cost; a crash of the node costs nothing."""
 
+COLLECT_AFTER = (700, 10, 30)
+"""Thresholds of the collector. A full one stops a node with full caches for 60 ms and finds little:
+it comes after 210,000 objects more instead of 70,000."""
+
 log = structlog.get_logger()
 
 
@@ -377,6 +381,7 @@ def spare_the_collector() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def _tell_of_dates(cert: Path) -> None:
