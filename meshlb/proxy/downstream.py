@@ -359,3 +359,6 @@ class Downstream(Deciding):
             upstream.send(early)
         assert self._decision is not None
         frontend.tunnel(self, upstream, upstream.backend, self._decision)
+        # The wheel of time-outs holds what is left of this client for a while: let it be little.
+        self._request = self._sent_request = self._decision = None
+        self._sent_head = b""
