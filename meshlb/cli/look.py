@@ -30,6 +30,7 @@ def status(client: AdminClient, as_json: bool) -> None:
             **({} if answer["store"]["written"] else {"disk": _unwritten(answer["store"])}),
             "configuration": f"in force since {answer['config']['loaded_at']}",
             **_failed_reload(answer["config"]),
+            **_crew(answer["workers"]),
             "tunnels": _carrier(answer["kernel_relay"]),
             "ready": "yes" if answer["ready"] else f"no: {answer['reason']}",
             "up for": show.duration(answer["uptime_s"]),
@@ -43,6 +44,19 @@ def _failed_reload(config: dict[str, Any]) -> dict[str, str]:
     if not config.get("faults"):
         return {}
     return {"reload failed": "; ".join(config["faults"])}
+
+
+def _crew(workers: list[dict[str, Any]]) -> dict[str, str]:
+    """The processes that serve clients, where the node has several."""
+    if not workers:
+        return {}
+    accepting = sum(worker["accepting"] for worker in workers)
+    clients = ", ".join(str(worker["connections"] + worker["tunnels"]) for worker in workers)
+    restarts = sum(worker["restarts"] for worker in workers)
+    return {
+        "workers": f"{accepting} of {len(workers)} let clients in; clients: {clients}"
+        + (f"; replaced: {restarts}" if restarts else "")
+    }
 
 
 def _carrier(relay: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from meshlb.admin.view import (
     SyncView,
     UpgradeOrder,
     UpgradeView,
+    WorkerView,
     unknown_member,
 )
 from meshlb.model import BackendName, BackendState, ClusterSecret, KeyId, PoolName
@@ -72,6 +73,7 @@ class FakeNode:
     forgotten: list[str] = field(default_factory=list)
     broken: bool = False
     quorate: bool = True
+    workers: tuple[WorkerView, ...] = ()
     moves: int = 1
     """Pins that its last heal has moved; below 0: there was none."""
     deaf: tuple[str, ...] = ()
@@ -108,6 +110,7 @@ class FakeNode:
             protocol=2,
             listeners={"web": "127.0.0.1:8080"},
             sync=SYNC,
+            workers=self.workers,
             store=StoreView(written=not self.disk_trouble, reason=self.disk_trouble, waiting=1234),
             upgrade=UpgradeView(
                 failed_at="2026-01-02T05:00:00Z" if self.upgrades and self.upgrade_fails else None,

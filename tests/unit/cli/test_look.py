@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from meshlb.admin.view import WorkerView
 from meshlb.cli import show
 from meshlb.model import BackendState
 from tests.fakes.node import FakeNode
@@ -83,6 +84,15 @@ def test_status_says_when_the_table_does_not_reach_the_disk(ask: Invoke, node: F
     node.disk_trouble = "no space left on device"
     said = " ".join(ask("status").stdout.split())
     assert "not written (no space left on device): 1,234 records are in memory alone" in said
+
+
+def test_status_counts_the_workers_and_their_clients(ask: Invoke, node: FakeNode) -> None:
+    assert "workers" not in ask("status").stdout
+    node.workers = (
+        WorkerView(number=1, pid=7, accepting=True, connections=3, tunnels=2, restarts=0),
+        WorkerView(number=2, pid=None, accepting=False, connections=0, tunnels=0, restarts=4),
+    )
+    assert "1 of 2 let clients in; clients: 5, 0; replaced: 4" in ask("status").stdout
 
 
 def test_status_says_with_whom_the_table_was_compared(ask: Invoke) -> None:
