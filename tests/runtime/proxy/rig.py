@@ -22,7 +22,7 @@ from meshlb.proxy.stream import Stream
 from meshlb.wire.messages import Rank
 from tests.runtime.proxy.wire import Origin, Recorder, Wire
 
-TEST_S_MAX = 8
+TEST_S_MAX = 60
 QUIET_S_MAX = 3
 COOKIE_SECRET = b"c" * 32
 KEY_SECRET = b"k" * 32

@@ -74,10 +74,11 @@ async def test_a_stalled_upload_gets_408(tmp_path):
 
 
 async def test_an_upload_that_the_backend_does_not_take_gets_504(tmp_path):
+    start = head(b"POST / HTTP/1.1", b"Host: shop", b"Content-Length: 100000000")
+    upload = start + b"x" * 100_000_000  # Made first: it takes longer than a client may be idle.
     async with scripted(tmp_path, listener=SHORT_IDLE) as rig:
         client = await rig.client()
-        start = head(b"POST / HTTP/1.1", b"Host: shop", b"Content-Length: 100000000")
-        rig.nursery.start_soon(client.say_in_vain, start + b"x" * 100_000_000)
+        rig.nursery.start_soon(client.say_in_vain, upload)
         backend = await rig.accept()
         await backend.head()
         answer = await client.message()
