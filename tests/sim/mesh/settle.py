@@ -139,7 +139,7 @@ def _check_kept(
         if mesh.hosts[name].disk.generation == generation and _lives(mesh, name, expires_at)
     )
     told = f"{pin} of {key[:3].hex()}, confirmed at {confirmed.at:.3f}, became {kept}"
-    if keepers:
+    if keepers and not judge.books.wrong_clock():
         judge.fail(5, f"{told}, though {keepers} have it on disk")
     home, backup = judge.books.pairs.get((key, identity(pin)), (confirmed.by, None))
     if pin.by is KeySource.COOKIE and confirmed.at <= mesh.hosts[confirmed.by].ended_at:
