@@ -228,15 +228,19 @@ async def test_drain_serves_requests_that_came_just_before_it(tmp_path):
         recorder = rig.record()
         idle = await rig.exchange(get(b"/1"))
         await idle.message()
-        newcomer = await rig.client()
+        clients = [idle, await rig.client()]
         await rig.settled(clients=2, idle_upstreams=1, descriptors=3)
-        idle.say_now(get(b"/2"))
-        newcomer.say_now(get(b"/3"))
-        stranger = rig.connect_now()
-        stranger.say_now(get(b"/4"))
+
+        async def ask_and_drain() -> None:
+            # In one turn of one task: the proxy hears of nothing before it drains.
+            clients.append(rig.connect_now())
+            for number, client in enumerate(clients, 2):
+                client.say_now(get(b"/%d" % number))
+            await drained(rig)
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(drained, rig)
-            for number, client in ((2, idle), (3, newcomer), (4, stranger)):
+            nursery.start_soon(ask_and_drain)
+            for number, client in enumerate(clients, 2):
                 response = await client.message()
                 assert response.body == b"GET /%d HTTP/1.1" % number
                 assert response["connection"] == b"close"
