@@ -29,6 +29,12 @@ BROKEN = select.EPOLLERR | select.EPOLLHUP
 """Always reported, asked for or not."""
 
 BATCH_EVENTS_MAX = 512
+BUSY_EVENTS_MIN = 8
+"""After a batch of so many there is no need to wait for more."""
+
+LOOK_ASIDE_S_MAX = 0.001
+"""How long a busy reactor goes on before it looks whether trio has something to do."""
+
 Handler = Callable[[int], None]
 """Called with the event mask, a hint; it, or what it is a method of, is aborted if it raises."""
 
@@ -99,15 +105,20 @@ class Reactor:
 
     async def run(self) -> None:
         """Serve until cancelled; a callback that raises is logged and its descriptor dropped."""
+        look_aside_at = 0.0
         with Linger(self._epoll.fileno()) as linger:
             while True:
-                if not self._serve():
+                done = self._serve()
+                if done >= BUSY_EVENTS_MIN and self.now < look_aside_at:
+                    continue
+                if not done:
                     await self._sleep()
                 elif linger.wait() is Found.TRIOS:
                     await trio.lowlevel.checkpoint()
+                look_aside_at = self.now + LOOK_ASIDE_S_MAX
 
-    def _serve(self) -> bool:
-        """Handle what there is now; False where there was nothing."""
+    def _serve(self) -> int:
+        """Handle what there is now; how much that was."""
         handlers, newcomers = self._handlers, self._newcomers
         newcomers.clear()
         events = self._epoll.poll(0, BATCH_EVENTS_MAX)
@@ -124,15 +135,15 @@ class Reactor:
         # Behind the events: what has come in time counts, however late we look at it.
         if now >= self.deadlines.next_at:
             self.deadlines.expire(now)
-        if self._behind:
-            self._go_behind()
-            return True
-        return bool(events)
+        return len(events) + self._go_behind()
 
-    def _go_behind(self) -> None:
+    def _go_behind(self) -> int:
+        if not self._behind:
+            return 0
         callbacks, self._behind = self._behind, []
         for callback in callbacks:
             callback()
+        return len(callbacks)
 
     async def _sleep(self) -> None:
         """Until there is an event, a time-out to check, or something to do behind."""

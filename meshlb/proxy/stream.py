@@ -113,7 +113,9 @@ class Stream(ABC):
 
     def watch_reading(self, wanted: bool) -> None:
         """Read (or stop reading) this stream; without a change it costs nothing. Ends `mute`."""
-        self._watch(self._interest | READ if wanted else self._interest & ~READ)
+        interest = self._interest | READ if wanted else self._interest & ~READ
+        if interest != self._interest:
+            self._watch(interest)
 
     def _watch_writing(self, wanted: bool) -> None:
         if not self.muted:
