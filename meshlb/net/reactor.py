@@ -113,7 +113,7 @@ class Reactor:
                     continue
                 if not done:
                     await self._sleep()
-                elif linger.wait() is Found.TRIOS:
+                elif self._behind or linger.wait() is Found.TRIOS:
                     await trio.lowlevel.checkpoint()
                 look_aside_at = self.now + LOOK_ASIDE_S_MAX
 

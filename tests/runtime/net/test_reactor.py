@@ -211,6 +211,23 @@ async def test_a_sleeping_reactor_wakes_for_what_is_to_be_done_behind():
         assert diary == ["first", "second"]
 
 
+async def test_what_is_done_behind_in_many_steps_waits_for_nobody_between_them():
+    """To wait for events before each step would outlast the limit of `running` many times."""
+    async with running() as reactor:
+        steps_left, done = 5_000, trio.Event()
+
+        def step() -> None:
+            nonlocal steps_left
+            steps_left -= 1
+            if steps_left:
+                reactor.behind(step)
+            else:
+                done.set()
+
+        reactor.behind(step)
+        await done.wait()
+
+
 async def test_events_that_come_often_cost_no_pass_of_the_loop_of_trio():
     class Passes(trio.abc.Instrument):
         count = 0
