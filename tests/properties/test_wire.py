@@ -4,7 +4,7 @@ import contextlib
 from typing import get_type_hints
 
 import msgpack
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meshlb.errors import SealError, WireError
@@ -21,7 +21,7 @@ from meshlb.model import (
 )
 from meshlb.wire.broadcast_words import Payload, Topic
 from meshlb.wire.codec import decode, encode
-from meshlb.wire.handshake import Identity, Initiator, Responder
+from meshlb.wire.handshake import Identity, Initiator, Refusal, RefusedPeer, Responder
 from meshlb.wire.key_words import InstalledKey, KeyWord
 from meshlb.wire.limits import BUCKETS, NAME_BYTES_MAX
 from meshlb.wire.messages import (
@@ -159,6 +159,7 @@ def test_arbitrary_bytes_are_no_frame(chunks: list[bytes]) -> None:
 
 
 @given(st.lists(st.binary(max_size=64), max_size=8), st.booleans())
+@example(chunks=[b"\x16"], dials=False)
 def test_arbitrary_bytes_prove_nothing_in_a_handshake(chunks: list[bytes], dials: bool) -> None:
     side_type = Initiator if dials else Responder
     side = side_type(NODE, keyring=SECRET, label=SHOP, ephemeral=b"e" * 32)
@@ -166,7 +167,10 @@ def test_arbitrary_bytes_prove_nothing_in_a_handshake(chunks: list[bytes], dials
         side.start()
     with contextlib.suppress(WireError):
         for chunk in chunks:
-            assert side.receive(chunk) == []
+            for step in side.receive(chunk):
+                # Who begins with TLS is told that there is none here.
+                assert isinstance(step, RefusedPeer)
+                assert step.reason is Refusal.NO_TLS
 
 
 @given(st.lists(st.integers(1, 5_000), max_size=60))
