@@ -14,13 +14,12 @@ Spec: protocol/spec/pins.md.
 
 from collections.abc import Callable
 
-import trio
-
 from meshlb.cluster.clock import TableClock
 from meshlb.cluster.pins import PinAgent
 from meshlb.core.sticky.pin import Pin, Proposal
 from meshlb.errors import NoQuorumError
 from meshlb.model import BackendName, PoolName, SessionKey
+from meshlb.net.calling_back import answer_of
 from meshlb.wire.messages import Rank
 
 
@@ -68,19 +67,7 @@ class MemberTable:
 
     async def claim(self, proposal: Proposal) -> Pin:
         """The same for a task."""
-        outcomes: list[Pin | NoQuorumError] = []
-        done = trio.Event()
-
-        def end(outcome: Pin | NoQuorumError) -> None:
-            outcomes.append(outcome)
-            done.set()
-
-        self.claim_soon(proposal, end)
-        await done.wait()
-        (outcome,) = outcomes
-        if isinstance(outcome, NoQuorumError):
-            raise outcome
-        return outcome
+        return await answer_of(lambda take: self.claim_soon(proposal, take))
 
     def _if_agreed(self, pin: Pin) -> Pin | NoQuorumError:
         if pin.rank is not Rank.QUORATE:

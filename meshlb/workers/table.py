@@ -17,13 +17,12 @@ import itertools
 from collections.abc import Callable
 from typing import Final, Protocol
 
-import trio
-
 from meshlb.core.sticky.lifetime import fresh, touched
 from meshlb.core.sticky.merge import same_pin
 from meshlb.core.sticky.pin import Pin, Proposal
 from meshlb.errors import NoQuorumError, WorkerError
 from meshlb.model import NodeName, SessionKey
+from meshlb.net.calling_back import answer_of
 from meshlb.wire.messages import Rank
 from meshlb.workers.messages import Answer, Claim, Message, Plant, Touch, pack_proposal, unpack_pin
 from meshlb.workers.tally import WorkerTally
@@ -128,19 +127,7 @@ class WorkerTable:
 
     async def claim(self, proposal: Proposal) -> Pin:
         """The same for a task."""
-        outcomes: list[Pin | NoQuorumError] = []
-        done = trio.Event()
-
-        def end(outcome: Pin | NoQuorumError) -> None:
-            outcomes.append(outcome)
-            done.set()
-
-        self.claim_soon(proposal, end)
-        await done.wait()
-        (outcome,) = outcomes
-        if isinstance(outcome, NoQuorumError):
-            raise outcome
-        return outcome
+        return await answer_of(lambda take: self.claim_soon(proposal, take))
 
     def answered(self, answer: Answer) -> None:
         """The member has answered a claim."""
