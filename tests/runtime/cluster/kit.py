@@ -11,7 +11,7 @@ from meshlb.cluster.mesh import Mesh
 from meshlb.cluster.options import ClusterOptions
 from meshlb.config.kinds import DnsSeed
 from meshlb.core.sticky.pin import Pin, Proposal
-from meshlb.core.swim.timings import LOCAL
+from meshlb.core.swim.timings import LOCAL, Timings
 from meshlb.model import (
     Address,
     BackendName,
@@ -69,6 +69,7 @@ class Node:
         is_strict: bool = False,
         last_contact: float | None = None,
         tls: MutualTls | None = None,
+        timings: Timings = LOCAL,
     ) -> None:
         self.store = DictStore()
         self.store.pins.update(pins or {})
@@ -79,7 +80,7 @@ class Node:
             bind=bind,
             join=tuple(join),
             secrets=secrets,
-            timings=LOCAL,
+            timings=timings,
             is_strict=is_strict,
             tls=tls,
         )
@@ -143,13 +144,14 @@ class Node:
 
 @asynccontextmanager
 async def cluster(
-    *names: str, is_strict: bool = False
+    *names: str, is_strict: bool = False, timings: Timings = LOCAL
 ) -> AsyncIterator[tuple[list[Node], trio.Nursery]]:
     """Nodes that all see each other alive and in sync, and the nursery they run in."""
     async with trio.open_nursery() as nursery:
         nodes: list[Node] = []
         for name in names:
-            node = Node(name, join=[node.address for node in nodes], is_strict=is_strict)
+            seeds = [node.address for node in nodes]
+            node = Node(name, join=seeds, is_strict=is_strict, timings=timings)
             nodes.append(node)
             await nursery.start(node.run)
         await until(lambda: all(n.sees_alive(*names) and owners(n) == len(names) for n in nodes))

@@ -1,6 +1,7 @@
 """A peer that stops reading is cut off and resumes where it was; nobody else notices."""
 
 import secrets
+from dataclasses import replace
 
 import pytest
 import trio
@@ -8,6 +9,7 @@ import trio.lowlevel
 
 from meshlb.cluster import socket_link
 from meshlb.cluster.greeting import greet
+from meshlb.core.swim.timings import LOCAL
 from meshlb.model import BootId, MemberState, NodeName
 from meshlb.wire.codec import decode, encode
 from meshlb.wire.handshake import EPHEMERAL_BYTES, Established, Identity, Initiator
@@ -55,7 +57,8 @@ async def test_a_peer_that_stops_reading_delays_nobody_and_resumes_where_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(socket_link, "STALL_S", 1.0)
-    async with cluster("a", "b") as (nodes, _):
+    # `slow` answers no ping; nobody shall give it up while it reads on a busy machine.
+    async with cluster("a", "b", timings=replace(LOCAL, suspicion_s=120.0)) as (nodes, _):
         a, b = nodes
         stream, established = await connect(a)
         hello = MemberUpdate(SLOW, FREE, BOOT, 1, MemberState.ALIVE, False, SLOW)
