@@ -5,12 +5,14 @@ machine that has been idle for a millisecond. So whoever has just had an event w
 the kernel, for its own descriptor and for trio's at once, and goes round through trio when trio has
 something to do or nothing comes. Nobody is kept waiting by that.
 
-Trio does not offer the descriptor that it waits on. Where it cannot be found, nobody lingers.
+Trio does not offer what it waits for: its descriptor and its next deadline (its statistics tell that
+one, but count all tasks first). Where these cannot be found, nobody lingers.
 """
 
 import enum
 import select
-from typing import Final, Self
+from collections.abc import Callable
+from typing import Final, NamedTuple, Self
 
 import trio
 
@@ -47,12 +49,11 @@ class Linger:
 
     def __init__(self, descriptor: int) -> None:
         self._ready = _Ready()
-        self._poll: select.poll | None = None
-        self._trios = _descriptor_of_trio()
+        self._trios = _inside_of_trio()
         if self._trios is not None:
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLIN)
-            self._poll.register(self._trios, select.POLLIN)
+            self._poll.register(self._trios.descriptor, select.POLLIN)
 
     def __enter__(self) -> Self:
         trio.lowlevel.add_instrument(self._ready)
@@ -63,24 +64,34 @@ class Linger:
 
     def wait(self) -> Found:
         """Wait until the descriptor is readable, trio has something to do, or for `LINGER_S`."""
-        if self._poll is None or self._ready.tasks:
+        trios = self._trios
+        if trios is None or self._ready.tasks:
             return Found.TRIOS
-        trios = trio.lowlevel.current_statistics()
-        until_due_s = trios.seconds_to_next_deadline
-        if trios.run_sync_soon_queue_size or until_due_s <= 0:
+        until_due_s = trios.next_deadline() - trio.current_time()
+        if until_due_s <= 0:
             return Found.TRIOS
         ready = self._poll.poll(min(LINGER_S, until_due_s) * _MS_PER_S)
-        if any(descriptor == self._trios for descriptor, _ in ready):
+        if (trios.descriptor, select.POLLIN) in ready:
             return Found.TRIOS
         return Found.OURS if ready else Found.NOTHING
 
 
-def _descriptor_of_trio() -> int | None:
-    """What trio waits on, in its own words; None in a version that has others for it."""
+class _Inside(NamedTuple):
+    """What trio waits for: something at this descriptor, and this moment on its clock.
+
+    A thread that has something for trio wakes it through the descriptor.
+    """
+
+    descriptor: int
+    next_deadline: Callable[[], float]
+
+
+def _inside_of_trio() -> _Inside | None:
+    """Of the run under way; None in a version of trio that has other words for it."""
     try:
         from trio._core._run import GLOBAL_RUN_CONTEXT
 
-        descriptor: int = GLOBAL_RUN_CONTEXT.runner.io_manager._epoll.fileno()
+        runner = GLOBAL_RUN_CONTEXT.runner
+        return _Inside(runner.io_manager._epoll.fileno(), runner.deadlines.next_deadline)
     except (ImportError, AttributeError):
         return None
-    return descriptor

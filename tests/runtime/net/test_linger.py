@@ -28,7 +28,7 @@ class Ends:
 
 
 async def test_the_installed_trio_can_be_waited_for() -> None:
-    assert linger_module._descriptor_of_trio() is not None
+    assert linger_module._inside_of_trio() is not None
 
 
 async def test_what_comes_to_the_descriptor_is_found() -> None:
@@ -74,7 +74,7 @@ async def test_what_a_thread_has_for_trio_ends_the_moment() -> None:
 async def test_where_trio_cannot_be_waited_for_nobody_lingers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(linger_module, "_descriptor_of_trio", lambda: None)
+    monkeypatch.setattr(linger_module, "_inside_of_trio", lambda: None)
     with Ends() as ends:
         assert ends.linger.wait() is Found.TRIOS
 
