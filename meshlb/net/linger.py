@@ -5,8 +5,8 @@ machine that has been idle for a millisecond. So whoever has just had an event w
 the kernel, for its own descriptor and for trio's at once, and goes round through trio when trio has
 something to do or nothing comes. Nobody is kept waiting by that.
 
-Trio does not offer what it waits for: its descriptor and its next deadline (its statistics tell that
-one, but count all tasks first). Where these cannot be found, nobody lingers.
+Trio does not offer what it waits for: its descriptor, and its next deadline (which its statistics
+tell, after counting all tasks). Where these cannot be found, nobody lingers.
 """
 
 import enum
