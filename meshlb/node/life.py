@@ -9,8 +9,6 @@ The only place where proxy and cluster meet.
 """
 
 import contextlib
-import gc
-import math
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -29,21 +27,22 @@ from meshlb.cluster.options import ClusterOptions
 from meshlb.config import Settings, certificates
 from meshlb.core.keyring import first_hash_key
 from meshlb.core.sticky.closed_table import ClosedTable
-from meshlb.errors import ConfigError, StoreError
+from meshlb.errors import ConfigError
 from meshlb.model import BackendName, BackendState, PoolName
 from meshlb.net.reactor import Reactor
 from meshlb.node import supervisor
+from meshlb.node.collector import spare_the_collector
 from meshlb.node.doors import Doors
 from meshlb.node.front import Front
 from meshlb.node.reloading import Reloader
 from meshlb.node.upgrading import ANSWER_S, DECIDE_S_MAX, Heir, Heritage, UpgradeError, Upgrader
+from meshlb.node.upkeep import keep_store
 from meshlb.node.view import LiveNode
 from meshlb.proxy import handover
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.role import ALONE
 from meshlb.store import LmdbPins
 from meshlb.store.secret import own_secret
-from meshlb.store.sweep import SWEEP_PINS_MAX
 from meshlb.wire.messages import BackendOverride
 from meshlb.workers.board import WORKERS_MAX
 from meshlb.workers.crew import Crew
@@ -55,21 +54,6 @@ LEAVE_FRACTION_MAX = 0.4
 """The same as a part of a short `shutdown_timeout`."""
 
 READY_POLL_S = 0.02
-SWEEP_ROUND_S = 60.0
-"""How long it takes to look at every pin, as far as the steps are not the longest."""
-
-SWEEP_STEP_S_MIN, SWEEP_STEP_S_MAX = 0.05, 0.5
-"""How far its steps lie apart; each looks at a bounded number of pins."""
-
-CONTACT_EVERY_S = 10.0
-"""How often a node notes on its disk that it is with the majority."""
-
-SYNC_EVERY_S = 1.0
-"""How much of the latest a power cut of the machine can cost; a crash of the node costs nothing."""
-
-COLLECT_AFTER = (700, 10, 30)
-"""Thresholds of the collector. A full one stops a node with full caches for 60 ms and finds little:
-it comes after 210,000 objects more instead of 70,000."""
 
 log = structlog.get_logger()
 
@@ -211,7 +195,7 @@ class Node:
                 lasting.plane = self._plane
             await nursery.start(self._mesh.run)
             await nursery.start(self._serve_operators)
-            nursery.start_soon(self._keep_store)
+            nursery.start_soon(keep_store, self._store, self._mesh)
             if self._settings.cluster is not None:
                 nursery.start_soon(self._loads.run)
             self._announce(lasting.doors.admin.place)
@@ -259,24 +243,6 @@ class Node:
             lasting.nursery.start_soon(heritage.take, self._plane)
         if lasting.ready is not None:
             lasting.ready(self._view)
-
-    async def _keep_store(self) -> None:
-        """Remove what has expired, a little at a time; flush to the disk in a thread."""
-        synced_at, contact_at = trio.current_time(), -math.inf
-        while True:
-            step_s = SWEEP_ROUND_S * SWEEP_PINS_MAX / max(1, len(self._store))
-            await trio.sleep(min(SWEEP_STEP_S_MAX, max(SWEEP_STEP_S_MIN, step_s)))
-            self._store.sweep(self._mesh.clock.now())
-            is_due = trio.current_time() >= contact_at + CONTACT_EVERY_S
-            if is_due and self._mesh.is_quorate and self._mesh.readiness()[0]:
-                contact_at = trio.current_time()
-                self._store.note_contact(self._mesh.clock.now())
-            if trio.current_time() >= synced_at + SYNC_EVERY_S:
-                try:
-                    await trio.to_thread.run_sync(self._store.sync)
-                except StoreError as error:
-                    log.error("the pins could not be flushed to the disk", reason=str(error))
-                synced_at = trio.current_time()
 
     async def _obey(self, nursery: trio.Nursery) -> None:
         async for number in self._lasting.signals:
@@ -371,17 +337,6 @@ class Node:
             "backend ordered", pool=word.pool, backend=word.backend, state=word.state, by=word.by
         )
         backend.order(word.state)
-
-
-def spare_the_collector() -> None:
-    """What is alive now lives as long as the node: the collector need not look at it again.
-
-    To look at all modules takes 20 to 100 ms. So this is done first before peers wait for this
-    node, and again, at little cost, when it begins to serve.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 def _tell_of_dates(cert: Path) -> None:

@@ -13,8 +13,9 @@ import trio
 
 from meshlb.config import Settings
 from meshlb.net.reactor import Reactor
+from meshlb.node.collector import spare_the_collector
 from meshlb.node.doors import Doors
-from meshlb.node.life import Lasting, Node, spare_the_collector
+from meshlb.node.life import Lasting, Node
 from meshlb.node.upgrading import Heir, Heritage, UpgradeError, Upgrader
 from meshlb.node.view import LiveNode
 from meshlb.store import Owner, open_pins
