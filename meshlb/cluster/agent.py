@@ -15,13 +15,11 @@ from typing import Final
 
 import structlog
 
-from meshlb.cluster import joining
 from meshlb.cluster.broadcasts import Broadcasts, Receipt
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
 from meshlb.cluster.dials import Dials
 from meshlb.cluster.hearing import SignsOfLife, sort
-from meshlb.cluster.joining import Situation, gap_filler
 from meshlb.cluster.keys import ClusterKeys
 from meshlb.cluster.link import Link
 from meshlb.cluster.links import Links
@@ -29,6 +27,7 @@ from meshlb.cluster.overrides import Overrides
 from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.renewal import Renewal
 from meshlb.cluster.search import Search
+from meshlb.cluster.syncing import Syncing
 from meshlb.cluster.turns import Turns
 from meshlb.cluster.words import Words
 from meshlb.core.sticky import events as pins
@@ -88,10 +87,15 @@ class Agent:
         self._counters = counters
         self._refusals = refusals
         self._search = Search(me.address, seeds, unresolved=unresolved)
-        self._refused = ""
         self._now = now
         self._keys = keys
-        self._started_at = now()
+        self._syncing = Syncing(
+            membership=membership,
+            turns=turns,
+            search=self._search,
+            started_at=now(),
+            on_synced=self._synced,
+        )
         self._links: Links | None = None
         self._on_hurry: Callable[[], None] = lambda: None
         self._sleeps_until = -math.inf
@@ -101,8 +105,12 @@ class Agent:
         self._dials = Dials(me.name)
         self._signs = SignsOfLife()
         self._renewal = None if keys is None else Renewal(me.name, keys)
-        self.reason = "starting"
-        """What this node still lacks to be in sync; empty once it is."""
+        self._is_leaving = False
+
+    @property
+    def reason(self) -> str:
+        """What this node lacks to be in sync; empty once it is, and until it leaves."""
+        return "leaving" if self._is_leaving else self._syncing.reason
 
     @property
     def links(self) -> Links:
@@ -256,7 +264,7 @@ class Agent:
     def link_opened(self, link: Link) -> None:
         """Say who we are, what we know of members and overrides, and where our logs meet."""
         self._search.tried(link.dialled, link.peer.address)
-        self._refused = ""
+        self._syncing.welcomed()
         self._port.introduce(link.name, link.peer.boot_id)
         if not link.takes(Challenge):
             self._port.trust(link.name, link.peer.boot_id)
@@ -288,7 +296,7 @@ class Agent:
         if refusal in (Refusal.SELF, Refusal.LINKED):
             self._membership.seed_met(address)
         elif refusal is not None:
-            self._refused = f"refused by {address}: {refusal}"
+            self._syncing.refused(address, refusal)
         self._consider()
 
     def deliver(self, link: Link, messages: tuple[Message, ...]) -> None:
@@ -317,40 +325,13 @@ class Agent:
     # Being in sync -----------------------------------------------------------------------
 
     def _consider(self) -> None:
-        """Pull a table where something is missing; say when nothing is any more."""
-        replication = self._turns.replication
-        if self._membership.me.synced and not replication.gaps:
-            return
-        now = self._now()
-        members = self._membership.members()
-        linked = {link.name for link in self.links.all()}
-        if not self._membership.me.synced:
-            verdict = joining.judge(
-                Situation(
-                    age_s=now - self._started_at,
-                    untried=self._search.left,
-                    refused=self._refused,
-                    others=tuple(member for member in members if member.name != self._me.name),
-                    linked=linked,
-                    pulled=replication.pulled_from,
-                    has_pulled_synced=replication.has_pulled_synced,
-                    gaps=replication.gaps,
-                )
-            )
-            self.reason = verdict.reason
-            if not verdict.reason:
-                _log.info("in sync", after_s=round(now - self._started_at, 3))
-                if self._keys is not None:
-                    self._keys.serve()
-                self._turns.catching_up.synced()
-                self._perform(self._membership.set_synced(now))
-            pull_from = verdict.pull_from
-        else:
-            pull_from = gap_filler(
-                replication.gaps, [member for member in members if member.name in linked]
-            )
-        if pull_from is not None and replication.pulling_from is None:
-            self._turns.pull(pull_from.name, is_synced=pull_from.synced)
+        self._syncing.consider({link.name for link in self.links.all()}, self._now())
+
+    def _synced(self, now: float) -> None:
+        if self._keys is not None:
+            self._keys.serve()
+        self._turns.catching_up.synced()
+        self._perform(self._membership.set_synced(now))
 
     # Secrets -----------------------------------------------------------------------------
 
@@ -392,5 +373,5 @@ class Agent:
 
     def leave(self) -> None:
         """Tell everybody that this node leaves for good; it takes no part from then on."""
-        self.reason = "leaving"
+        self._is_leaving = True
         self._perform(self._membership.leave(self._now()))
