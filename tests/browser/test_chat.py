@@ -32,7 +32,7 @@ def demo(tmp_path: Path) -> Iterator[Child]:
         yield child
     finally:
         if child.is_running:
-            child.terminate(timeout_s=30)
+            child.terminate()
 
 
 def text(page: Page, name: str) -> str:
@@ -63,7 +63,7 @@ def test_the_chat_page_finds_its_backend_again_after_its_node_is_killed(
         assert page.evaluate("document.getElementById('story').className") == "good"
         page.screenshot(Path(os.environ.get("MESHLB_SCREENSHOT", tmp_path / "chat.png")))
 
-    assert demo.terminate(timeout_s=30) == 0, "a simulated client lost its backend without cause"
+    assert demo.terminate() == 0, "a simulated client lost its backend without cause"
 
 
 def pid_of(demo: Child, name: str) -> int:

@@ -44,7 +44,7 @@ def test_the_entry_point_fills_in_the_template_and_becomes_a_node_that_stops_by_
     assert node.is_running, node.output()
     assert 'name = "lb-x"' in config.read_text()
     assert secret not in config.read_text() + node.output()
-    assert node.terminate(timeout_s=15) == 0
+    assert node.terminate() == 0
     assert health(admin) == 1
 
 

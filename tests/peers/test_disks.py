@@ -15,7 +15,6 @@ from tests.peers.test_agreement import ask_everybody
 from tests.peers.test_failures import ask_anybody
 
 PAGE_BYTES = 4_096
-RECOVERY_S = 30.0
 
 
 def keys(word: str, count: int) -> list[str]:
@@ -63,7 +62,6 @@ def test_a_node_whose_disk_is_full_serves_says_so_and_loses_nothing_that_was_con
             full.status()["store"] == {"written": True, "reason": "", "waiting": 0, "forgotten": 0}
         ),
         "the pins are on the disk",
-        timeout_s=RECOVERY_S,
     )
     for node in mesh.nodes:
         node.kill()
@@ -141,7 +139,7 @@ def test_a_store_of_another_cluster_or_one_that_cannot_be_used_is_a_clear_error(
     node.start()
     wait_until(lambda: node.is_ready, "ready")
     before = asyncio.run(ask_anybody([node.port], keys("key", 20)))
-    assert node.terminate(timeout_s=15) == 0
+    assert node.terminate() == 0
 
     node.write_config(replace(plan, cluster="another"), [])
     assert 'of the cluster "test", and this node is of the cluster "another"' in refused_start(node)
@@ -155,7 +153,7 @@ def test_a_store_of_another_cluster_or_one_that_cannot_be_used_is_a_clear_error(
     assert asyncio.run(ask_anybody([renamed.port], list(before))) == before
     node.write_config(plan, [])
     assert "in use by another node" in refused_start(node)
-    assert renamed.terminate(timeout_s=15) == 0
+    assert renamed.terminate() == 0
 
     require("setpriv")
     # Root may open everything, unless it has laid that down.

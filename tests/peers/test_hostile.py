@@ -62,7 +62,7 @@ def test_forged_datagrams_and_arbitrary_bytes_at_the_cluster_port_change_nothing
         for number, forged in enumerate(forgeries(genuine)):
             with contextlib.suppress(OSError):
                 sender.send(forged)
-            if number % 500 == 0:  # lets the node empty its socket buffer, so that it sees them all
+            if number % 100 == 0:  # lets the node empty its socket buffer, so that it sees them all
                 target.ask("/healthz")
     asyncio.run(pour_garbage(target.cluster_port, streams=GARBAGE_STREAMS))
 
@@ -70,7 +70,7 @@ def test_forged_datagrams_and_arbitrary_bytes_at_the_cluster_port_change_nothing
         lambda: target.metric("meshlb_datagrams_refused_total") > FORGED / 2, "forgeries counted"
     )
     assert target.metric("meshlb_handshakes_refused_total") >= GARBAGE_STREAMS
-    assert target.members() == members_before
+    wait_until(lambda: target.members() == members_before, "nobody is doubted")
     assert all(node.is_running for node in mesh.nodes)
     assert target.resident_bytes - resident_before < GROWTH_MAX_BYTES
     assert asyncio.run(fetch(target.port)).status == 200
@@ -81,7 +81,7 @@ def captured_datagram(mesh: Mesh) -> bytes:
     victim = mesh.nodes[-1]
     victim.kill()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tap:
-        tap.settimeout(15)
+        tap.settimeout(60)
         tap.bind(("127.0.0.1", victim.cluster_port))
         datagram = tap.recv(65_536)
     victim.start()
@@ -178,7 +178,7 @@ def test_a_stranger_is_refused_says_why_in_its_log_and_changes_no_view(
 
     assert what.split()[0] in stranger.output()
     assert stranger.is_running, "a refused node goes on trying"
-    assert mesh.nodes[0].members() == members_before
+    wait_until(lambda: mesh.nodes[0].members() == members_before, "nobody is doubted")
     assert plan.secret not in stranger.output()
 
 
@@ -199,7 +199,7 @@ def test_of_two_nodes_with_one_name_the_second_waits_until_the_first_is_gone(
     assert asyncio.run(fetch(first.port, fields={"X-Session": "key"})).status == 200
 
     first.kill()
-    wait_until(lambda: second.is_ready, "the name is the second's", timeout_s=90)
+    wait_until(lambda: second.is_ready, "the name is the second's")
     for node in others:
         wait_until(
             lambda node=node: known_address(node, first.name) == f"127.0.0.1:{second.cluster_port}",

@@ -75,7 +75,7 @@ def test_a_long_cut_in_which_a_backend_dies_moves_only_what_has_to_move(
         site.run(ask_anybody(doors, [*old, *split]))
         return all(pin[0] != "s1" for node in majority for pin in node.pins().values())
 
-    wait_until(have_all_moved, "nobody is pinned to s1 in the majority", timeout_s=60)
+    wait_until(have_all_moved, "nobody is pinned to s1 in the majority")
     moved_here = site.run(ask_anybody(doors, [*old, *split]))
     for key in old:
         if before[key] != "s1":

@@ -62,7 +62,7 @@ def nginx(root: Path) -> Backend:
 def ask(port: int, times: int) -> None:
     """Ask from `CLIENT` on one connection; the backend must say that it was this client."""
     with socket.socket() as client:
-        client.settimeout(20)
+        client.settimeout(60)
         client.bind((CLIENT, 0))
         client.connect(("127.0.0.1", port))
         own = "{} {}".format(*client.getsockname()).encode()

@@ -44,10 +44,10 @@ def test_ten_thousand_races_agree_while_nodes_join_leave_and_die(
 
     def join_and_leave() -> None:
         newcomer.start()
-        wait_until(lambda: newcomer.is_ready, "the newcomer is ready", timeout_s=30)
+        wait_until(lambda: newcomer.is_ready, "the newcomer is ready")
         serving.append(newcomer)
         serving.remove(leaver)
-        assert leaver.terminate(timeout_s=30) == 0
+        assert leaver.terminate() == 0
 
     def kill() -> None:
         serving.remove(victim)

@@ -14,6 +14,7 @@ from tests.peers.harness.http import fetch
 from tests.peers.harness.live import Live, live
 from tests.peers.harness.mesh import Node
 from tests.peers.harness.ports import free_port
+from tests.peers.test_shutdown import at_backend
 
 RELOADS = 12
 
@@ -111,9 +112,9 @@ def test_reloads_under_traffic_lose_no_socket_and_fail_no_request(
 def test_signals_during_start_and_during_drain_are_right(
     start_backends: StartBackends, start_mesh: StartMesh
 ) -> None:
-    mesh = start_mesh(backends=start_backends("plain", 1), size=1, shutdown_timeout="8s")
+    mesh = start_mesh(backends=start_backends("plain", 1), size=1, shutdown_timeout="10m")
     (node,) = mesh.nodes
-    node.terminate(timeout_s=20)
+    node.terminate()
     node.start()
     wait_until(lambda: Path(f"/proc/{node.pid}/status").exists(), "the process is there")
     blocks_hangup = 1 << (signal.SIGHUP - 1)
@@ -129,8 +130,8 @@ def test_signals_during_start_and_during_drain_are_right(
     wait_until(lambda: reloads(node) == 1, "the signal of the start was obeyed")
 
     async def scenario() -> None:
-        answer = asyncio.create_task(fetch(node.door, "/slow?ms=1500"))
-        await asyncio.sleep(0.3)
+        answer = asyncio.create_task(fetch(node.door, "/slow?ms=3000"))
+        await at_backend(node)
         node.signal(signal.SIGTERM)
         await eventually(lambda: "node leaves" in node.output(), "the node leaves")
         node.signal(signal.SIGHUP)

@@ -77,7 +77,7 @@ def test_slow_clients_cost_the_good_ones_nothing_and_leave_nothing_behind(
     mesh = start_mesh(
         backends=[backend],
         size=1,
-        timeouts='{ head = "2s", idle = "2s", tunnel_idle = "10m" }',
+        timeouts='{ head = "4s", idle = "4s", tunnel_idle = "10m" }',
     )
     (node,) = mesh.nodes
     asyncio.run(behave(node.port))  # So that whatever is made once is there.

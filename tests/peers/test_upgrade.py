@@ -135,7 +135,7 @@ def test_a_new_process_takes_over_all_sockets_and_loses_no_byte(
 
 def restart_with(mesh: Mesh, relay: str) -> None:
     (node,) = mesh.nodes
-    assert node.terminate(timeout_s=20) == 0
+    assert node.terminate() == 0
     replace_in_file(node, ("[node]", f'[node]\nkernel_relay = "{relay}"'))
     mesh.start()
 

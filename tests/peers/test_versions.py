@@ -17,7 +17,6 @@ VERSION_1 = "a22c41b2eff7fbdd070eaa9bd258b391ebdc5413"
 """The last commit before version 2 of the protocol began."""
 
 KEYS = [f"key-{number}" for number in range(200)]
-STOP_S = 20.0
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def test_a_cluster_goes_over_to_the_other_version_node_by_node_and_moves_no_pin(
     mesh.start()
     at_first = asyncio.run(ask_anybody(mesh.doors, KEYS))
     for node in mesh.nodes:
-        assert node.terminate(timeout_s=STOP_S) == 0
+        assert node.terminate() == 0
         node.cwd = then
         if then == before:
             _leave_the_store_aside(node)

@@ -14,6 +14,9 @@ from tests.peers.harness.place import LOOPBACK, Place
 REPOSITORY = Path(__file__).parents[3]
 PYTHON = sys.executable
 
+PATIENCE_S = 90.0
+"""How long to wait for what must happen: a machine may be many times slower than another."""
+
 
 class Child:
     """A process that dies with the test run, however that ends.
@@ -87,7 +90,7 @@ class Child:
             self._process.kill()
             self._process.wait()
 
-    def wait(self, *, timeout_s: float = 15.0) -> int:
+    def wait(self, *, timeout_s: float = PATIENCE_S) -> int:
         """Wait until the process ends by itself; its exit status.
 
         Raises:
@@ -96,7 +99,7 @@ class Child:
         assert self._process is not None
         return self._process.wait(timeout_s)
 
-    def terminate(self, *, timeout_s: float) -> int:
+    def terminate(self, *, timeout_s: float = PATIENCE_S) -> int:
         """SIGTERM, and the exit status.
 
         Raises:
@@ -121,7 +124,7 @@ class Child:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = 30.0) -> float:
+def wait_until(condition: Callable[[], bool], what: str, *, timeout_s: float = PATIENCE_S) -> float:
     """Poll until `condition` holds; returns the seconds that took, fails the test if too long."""
     begin = time.monotonic()
     while not condition():

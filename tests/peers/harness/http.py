@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-REPLY_TIMEOUT_S = 20.0
+REPLY_TIMEOUT_S = 60.0
 
 Door = int | tuple[str, int]
 """Where a node lets clients in: a port on loopback, or an address and a port."""

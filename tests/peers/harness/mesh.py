@@ -19,7 +19,7 @@ from tests.peers.harness.http import Door
 from tests.peers.harness.place import LOOPBACK, Place
 from tests.peers.harness.ports import free_port
 
-ADMIN_TIMEOUT_S = 10.0
+ADMIN_TIMEOUT_S = 60.0
 START_PATIENCE_S = 90.0
 """What a start may take where all cores are busy with something else."""
 
@@ -129,14 +129,14 @@ max_head = "{plan.max_head}"
 
 [pool.app]
 balance = "{plan.balance}"
-connect_timeout = "2s"
+connect_timeout = "5s"
 response_timeout = "{plan.response_timeout}"
 {plan.pool}
 sticky = [{", ".join(plan.sticky)}]
 
 [pool.app.health]
 interval = "500ms"
-timeout = "1s"
+timeout = "3s"
 rise = 1
 fall = 2
 

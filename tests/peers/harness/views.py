@@ -3,11 +3,11 @@
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from tests.peers.harness.child import wait_until
+from tests.peers.harness.child import PATIENCE_S, wait_until
 from tests.peers.harness.mesh import Node
 
 
-def wait_views(side: Sequence[Node], *, timeout_s: float = 30.0) -> None:
+def wait_views(side: Sequence[Node], *, timeout_s: float = PATIENCE_S) -> None:
     """Wait until these nodes see each other alive, and everybody else dead."""
     names = {node.name for node in side}
 
@@ -23,7 +23,7 @@ def wait_views(side: Sequence[Node], *, timeout_s: float = 30.0) -> None:
         )
 
 
-def wait_equal(nodes: Sequence[Node], *, timeout_s: float = 30.0) -> None:
+def wait_equal(nodes: Sequence[Node], *, timeout_s: float = PATIENCE_S) -> None:
     """Wait until the tables of these nodes are equal, by what their admin APIs list."""
 
     def are_equal() -> bool:
@@ -33,7 +33,7 @@ def wait_equal(nodes: Sequence[Node], *, timeout_s: float = 30.0) -> None:
     wait_until(are_equal, "all tables are equal", timeout_s=timeout_s)
 
 
-def wait_agreed(nodes: Sequence[Node], *, timeout_s: float = 30.0) -> None:
+def wait_agreed(nodes: Sequence[Node], *, timeout_s: float = PATIENCE_S) -> None:
     """Wait until their tables are equal and every pin is agreed, or a minority's."""
     wait_until(
         lambda: not any(pin[2] == "provisional" for node in nodes for pin in node.pins().values()),
