@@ -1,7 +1,5 @@
 """Broadcasts over real sockets."""
 
-import trio
-
 from meshlb.model import BackendName, BackendState, NodeName, PoolName
 from meshlb.wire.broadcast_words import Payload, Topic
 from tests.runtime.cluster.kit import Node, cluster, until
@@ -28,7 +26,7 @@ async def test_a_broadcast_returns_once_every_member_has_handled_it() -> None:
 async def test_a_member_that_does_not_handle_it_is_named() -> None:
     async with cluster("a", "b", "c") as (nodes, _):
         listen(nodes[1])
-        receipt = await nodes[0].mesh.broadcast(NEWS, Payload(b"x"), timeout_s=0.5)
+        receipt = await nodes[0].mesh.broadcast(NEWS, Payload(b"x"), timeout_s=2.0)
         assert (receipt.acknowledged, receipt.waiting_for) == (("b",), ("c",))
 
 
@@ -56,5 +54,4 @@ async def test_an_operators_word_names_those_who_have_not_taken_it_in() -> None:
         order = PoolName("app"), BackendName("s1"), BackendState.DRAINING
         receipt = await a.mesh.set_backend_state(*order)
         assert receipt.waiting_for == ("b",)
-        with trio.fail_after(1):
-            await until(lambda: len(a.words) == 1)
+        await until(lambda: len(a.words) == 1)

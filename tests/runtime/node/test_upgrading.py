@@ -11,6 +11,7 @@ from meshlb.config.loader import load
 from meshlb.errors import HandOverError
 from meshlb.model import Address
 from meshlb.net.parcels import Parcel, ParcelService
+from meshlb.node import upgrading
 from meshlb.node.doors import Doors
 from meshlb.node.upgrading import ENVIRONMENT, Heritage, UpgradeError, Upgrader, identity
 from tests.descriptors import open_descriptors
@@ -54,6 +55,12 @@ async def run():
 
 trio.run(run)
 """
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take long to start a program."""
+    monkeypatch.setattr(upgrading, "START_S_MAX", 120.0)
 
 
 def settings(folder: Path, *changes: tuple[str, str]) -> Settings:

@@ -133,7 +133,7 @@ async def test_a_silent_backend_becomes_504(tmp_path):
         await backend.gone()
 
 
-async def test_a_backend_that_answers_in_time_may_take_longer_for_the_body(tmp_path):
+async def test_a_backend_that_answers_in_time_may_take_longer_for_the_body(tmp_path, unhurried):
     async with scripted(tmp_path, pool='response_timeout = "100ms"') as rig:
         response = ok(b"slowly")
         client, backend = await answered(rig, get(), response[:-5])

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +16,14 @@ from meshlb.net.reactor import Reactor
 from meshlb.proxy import handover
 from meshlb.proxy.plane import DataPlane
 from tests.runtime.proxy.messages import get, head, ok
-from tests.runtime.proxy.rig import COOKIE_SECRET, KEY_SECRET, Rig, eventually, scripted
+from tests.runtime.proxy.rig import (
+    COOKIE_SECRET,
+    KEY_SECRET,
+    PATIENCE_S,
+    Rig,
+    eventually,
+    scripted,
+)
 from tests.runtime.proxy.tls import Site
 from tests.runtime.proxy.wire import Wire
 
@@ -49,7 +55,7 @@ async def heir_of(rig: Rig, directory: Path, old: str = "", new: str = "") -> As
         load(path),
         rig.table,
         reactor=reactor,
-        table_now=time.time,
+        table_now=rig.table.now,
         cookie_secrets=(COOKIE_SECRET,),
         key_secret=KEY_SECRET,
         sockets=sockets,
@@ -61,7 +67,7 @@ async def heir_of(rig: Rig, directory: Path, old: str = "", new: str = "") -> As
         await plane.run(may_listen=gate, task_status=task_status)
 
     await handover.pause(rig.plane, timeout_s=1)
-    rig.plane.use_table(ClosedTable(), time.time)
+    rig.plane.use_table(ClosedTable(), rig.table.now)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reactor.run)
         await nursery.start(run)
@@ -244,7 +250,8 @@ async def test_a_tunnel_keeps_its_pin_alive_in_the_other_plane(tmp_path):
             await eventually(lambda: bool(rig.table.touched))
             assert rig.table.touched
             await client.close()
-            await backend.gone()
+            await backend.ended()
+            await backend.close()
             await eventually(lambda: not heir.backend().connections)
 
 
@@ -289,7 +296,7 @@ async def test_who_waits_for_a_decision_is_waited_for_and_cut_off_in_the_end(tmp
         rig.table.answers = trio.Event()
         client = await rig.exchange(get(b"/", b"X-Key: k"))
         await eventually(lambda: bool(rig.table.claims))
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             await handover.pause(rig.plane, timeout_s=0.1)
         assert (await client.message()).status == 503
         rig.table.answers.set()

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from meshlb.proxy.prober import probe
 from tests.descriptors import descriptors_left
 from tests.runtime.proxy.messages import get, head, ok
-from tests.runtime.proxy.rig import Rig, eventually, running, scripted
+from tests.runtime.proxy.rig import PATIENCE_S, Rig, eventually, running, scripted
 from tests.runtime.proxy.test_upgrade import ACCEPTING, OPENING, tunnel
 from tests.runtime.proxy.wire import Origin, Wire
 
@@ -105,8 +105,8 @@ async def test_out_of_descriptors_a_probe_says_nothing_of_the_backend(tmp_path, 
             assert await probe(rig.backend(), settings, transport)
 
 
-async def drained(rig: Rig, timeout_s: float = 5) -> None:
-    with trio.fail_after(3):
+async def drained(rig: Rig, timeout_s: float = 2 * PATIENCE_S) -> None:
+    with trio.fail_after(PATIENCE_S):
         await rig.plane.drain(timeout_s=timeout_s)
 
 

@@ -9,7 +9,7 @@ from meshlb.model import PoolName
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.role import Role
 from tests.runtime.proxy.messages import get, ok
-from tests.runtime.proxy.rig import eventually, running
+from tests.runtime.proxy.rig import PATIENCE_S, eventually, running
 from tests.runtime.proxy.wire import Origin
 
 
@@ -81,6 +81,6 @@ async def test_a_backend_tells_of_each_change_of_its_state(tmp_path: Path) -> No
         backend = Backend(settings, on_change=lambda: changes.append(backend.takes_pinned))
         return backend
 
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with running(tmp_path, {"s1": 1}, role=Role(make_backend=make_backend)):
             await eventually(lambda: changes[-1:] == [False])  # Nobody listens there.

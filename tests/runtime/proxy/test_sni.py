@@ -99,7 +99,7 @@ async def test_what_is_no_tls_is_cut_and_counted(tmp_path):
         other.close()
 
 
-async def test_a_client_that_stalls_or_breaks_off_in_its_hello_is_let_go(tmp_path, site):
+async def test_a_client_that_stalls_or_breaks_off_in_its_hello_is_let_go(tmp_path, site, unhurried):
     other = Origin()
     async with scripted(tmp_path, **routes(other, 'timeouts = { head = "100ms" }')) as rig:
         said = hello(site, OTHER)

@@ -1,8 +1,7 @@
 """What makes no progress is cut, what makes some is not. No test here asserts how long it took."""
 
-import time
-
 import trio
+import trio.testing
 
 from tests.runtime.proxy.messages import get, head, ok, post
 from tests.runtime.proxy.rig import eventually, scripted
@@ -12,7 +11,7 @@ SHORT_IDLE = 'timeouts = { head = "30s", idle = "200ms" }'
 BY_HEADER = '[[pool.app.sticky]]\nby = "header"\nname = "X-Key"'
 
 
-async def test_a_head_that_comes_too_slowly_gets_408(tmp_path):
+async def test_a_head_that_comes_too_slowly_gets_408(tmp_path, unhurried):
     async with scripted(tmp_path, listener=SHORT_HEAD) as rig:
         client = await rig.client()
         for byte in get():
@@ -25,7 +24,7 @@ async def test_a_head_that_comes_too_slowly_gets_408(tmp_path):
         await client.ended()
 
 
-async def test_the_time_for_a_head_begins_with_its_first_byte(tmp_path):
+async def test_the_time_for_a_head_begins_with_its_first_byte(tmp_path, unhurried):
     async with scripted(tmp_path, listener=SHORT_HEAD) as rig:
         client = await rig.client()
         await client.silent(0.4)
@@ -36,7 +35,7 @@ async def test_the_time_for_a_head_begins_with_its_first_byte(tmp_path):
             await client.silent(0.4)
 
 
-async def test_a_slow_head_in_the_pipeline_is_cut_after_the_response_before_it(tmp_path):
+async def test_a_slow_head_in_the_pipeline_is_cut_after_the_response_before_it(tmp_path, unhurried):
     async with scripted(tmp_path, listener=SHORT_HEAD) as rig:
         client = await rig.exchange(get() + b"GET / HT")
         backend = await rig.accept()
@@ -48,7 +47,7 @@ async def test_a_slow_head_in_the_pipeline_is_cut_after_the_response_before_it(t
         await client.ended()
 
 
-async def test_an_idle_client_is_sent_away_without_a_word(tmp_path):
+async def test_an_idle_client_is_sent_away_without_a_word(tmp_path, unhurried):
     async with scripted(tmp_path, listener=SHORT_IDLE) as rig:
         fresh = await rig.client()
         client = await rig.exchange(get())
@@ -61,7 +60,7 @@ async def test_an_idle_client_is_sent_away_without_a_word(tmp_path):
         await rig.settled(idle_upstreams=1, descriptors=1)
 
 
-async def test_a_stalled_upload_gets_408(tmp_path):
+async def test_a_stalled_upload_gets_408(tmp_path, unhurried):
     async with scripted(tmp_path, listener=SHORT_IDLE) as rig:
         client = await rig.exchange(head(b"POST / HTTP/1.1", b"Host: shop", b"Content-Length: 9"))
         await client.say(b"abc")
@@ -73,7 +72,7 @@ async def test_a_stalled_upload_gets_408(tmp_path):
         await backend.gone()
 
 
-async def test_an_upload_that_the_backend_does_not_take_gets_504(tmp_path):
+async def test_an_upload_that_the_backend_does_not_take_gets_504(tmp_path, unhurried):
     start = head(b"POST / HTTP/1.1", b"Host: shop", b"Content-Length: 100000000")
     upload = start + b"x" * 100_000_000  # Made first: it takes longer than a client may be idle.
     async with scripted(tmp_path, listener=SHORT_IDLE) as rig:
@@ -85,7 +84,7 @@ async def test_an_upload_that_the_backend_does_not_take_gets_504(tmp_path):
         assert (answer.status, answer["connection"]) == (504, b"close")
 
 
-async def test_a_slow_upload_that_makes_progress_is_not_cut(tmp_path):
+async def test_a_slow_upload_that_makes_progress_is_not_cut(tmp_path, unhurried):
     async with scripted(tmp_path, listener=SHORT_IDLE, pool='response_timeout = "150ms"') as rig:
         body = b"0123456789"
         client = await rig.client()
@@ -99,7 +98,7 @@ async def test_a_slow_upload_that_makes_progress_is_not_cut(tmp_path):
         assert (await client.message()).body == b"stored"
 
 
-async def test_a_download_that_nobody_reads_is_cut_with_a_reset(tmp_path):
+async def test_a_download_that_nobody_reads_is_cut_with_a_reset(tmp_path, unhurried):
     async with scripted(tmp_path, listener=SHORT_IDLE) as rig:
         client = await rig.client(receive_bytes=4_096)
         await client.say(get())
@@ -110,7 +109,7 @@ async def test_a_download_that_nobody_reads_is_cut_with_a_reset(tmp_path):
         await client.broken()
 
 
-async def test_the_end_of_a_download_that_nobody_reads_is_cut_too(tmp_path):
+async def test_the_end_of_a_download_that_nobody_reads_is_cut_too(tmp_path, unhurried):
     async with scripted(tmp_path, listener=SHORT_IDLE) as rig:
         client = await rig.client(receive_bytes=4_096)
         await client.say(get())
@@ -120,12 +119,12 @@ async def test_the_end_of_a_download_that_nobody_reads_is_cut_too(tmp_path):
         sent = 0
         while not rig.downstreams[0].backlog:
             sent += await backend.stream.socket.send(b"x" * 10_000)
-            await trio.sleep(0.0002)
+            await trio.testing.wait_all_tasks_blocked()
         await backend.close()
         await rig.settled()
 
 
-async def test_a_download_that_stalls_at_the_backend_is_cut_with_a_reset(tmp_path):
+async def test_a_download_that_stalls_at_the_backend_is_cut_with_a_reset(tmp_path, unhurried):
     async with scripted(tmp_path, listener=SHORT_IDLE) as rig:
         client = await rig.exchange(get())
         backend = await rig.accept()
@@ -136,7 +135,7 @@ async def test_a_download_that_stalls_at_the_backend_is_cut_with_a_reset(tmp_pat
         await backend.gone()
 
 
-async def test_a_slow_download_that_makes_progress_is_not_cut(tmp_path):
+async def test_a_slow_download_that_makes_progress_is_not_cut(tmp_path, unhurried):
     body = b"x" * 1_500_000
     async with scripted(tmp_path, listener=SHORT_IDLE) as rig:
         for fields in ((), (b"Connection: close",)):
@@ -154,7 +153,7 @@ async def test_a_slow_download_that_makes_progress_is_not_cut(tmp_path):
                 await client.ended()
 
 
-async def test_a_backend_gets_the_whole_response_time_after_a_slow_decision(tmp_path):
+async def test_a_backend_gets_the_whole_response_time_after_a_slow_decision(tmp_path, unhurried):
     async with scripted(tmp_path, sticky=BY_HEADER, pool='response_timeout = "400ms"') as rig:
         rig.table.answers = trio.Event()
         client = await rig.exchange(get(b"/", b"X-Key: k"))
@@ -167,7 +166,7 @@ async def test_a_backend_gets_the_whole_response_time_after_a_slow_decision(tmp_
         assert (await client.message()).body == b"in time"
 
 
-async def test_a_response_that_takes_longer_than_its_ttl_keeps_its_pin_alive(tmp_path):
+async def test_a_response_that_takes_longer_than_its_ttl_keeps_its_pin_alive(tmp_path, unhurried):
     async with scripted(tmp_path, sticky=BY_HEADER + '\nttl = "1s"') as rig:
         client = await rig.exchange(get(b"/", b"X-Key: k"))
         backend = await rig.accept()
@@ -177,11 +176,11 @@ async def test_a_response_that_takes_longer_than_its_ttl_keeps_its_pin_alive(tmp
             await trio.sleep(0.3)
             await backend.say(b"event")
         (pin,) = rig.table.pins.values()
-        assert pin.is_live(time.time())
+        assert pin.is_live(rig.table.now())
         assert (await client.head()).status == 200
 
 
-async def test_a_backend_gets_the_whole_response_time_after_a_slow_upload(tmp_path):
+async def test_a_backend_gets_the_whole_response_time_after_a_slow_upload(tmp_path, unhurried):
     async with scripted(tmp_path, pool='response_timeout = "400ms"') as rig:
         message = post(b"body")
         client = await rig.exchange(message[:-1])
@@ -194,7 +193,7 @@ async def test_a_backend_gets_the_whole_response_time_after_a_slow_upload(tmp_pa
         assert (await client.message()).body == b"in time"
 
 
-async def test_a_refused_client_that_stays_is_sent_away(tmp_path):
+async def test_a_refused_client_that_stays_is_sent_away(tmp_path, unhurried):
     async with scripted(tmp_path) as rig:
         client = await rig.exchange(b"nonsense\r\n\r\n")
         assert (await client.message()).status == 400
@@ -202,7 +201,9 @@ async def test_a_refused_client_that_stays_is_sent_away(tmp_path):
         await rig.settled()
 
 
-async def test_an_expectation_that_the_backend_never_meets_is_the_backends_fault(tmp_path):
+async def test_an_expectation_that_the_backend_never_meets_is_the_backends_fault(
+    tmp_path, unhurried
+):
     async with scripted(tmp_path, pool='response_timeout = "100ms"') as rig:
         client = await rig.exchange(post(b"", b"Expect: 100-continue").replace(b": 0", b": 5"))
         backend = await rig.accept()
@@ -210,7 +211,7 @@ async def test_an_expectation_that_the_backend_never_meets_is_the_backends_fault
         assert (await client.message()).status == 504
 
 
-async def test_a_silent_tunnel_is_closed(tmp_path):
+async def test_a_silent_tunnel_is_closed(tmp_path, unhurried):
     async with scripted(
         tmp_path, protocol="tcp", listener='timeouts = { tunnel_idle = "1s" }'
     ) as rig:
@@ -223,7 +224,7 @@ async def test_a_silent_tunnel_is_closed(tmp_path):
         await rig.settled()
 
 
-async def test_a_tunnel_that_is_used_now_and_then_stays(tmp_path):
+async def test_a_tunnel_that_is_used_now_and_then_stays(tmp_path, unhurried):
     async with scripted(
         tmp_path, protocol="tcp", listener='timeouts = { tunnel_idle = "1s" }'
     ) as rig:

@@ -1,7 +1,6 @@
 """UDP listeners: flows by source, answers from where they are expected, limits, lost backends."""
 
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -118,7 +117,7 @@ async def running(
         settings,
         table,
         reactor=reactor,
-        table_now=time.time,
+        table_now=table.now,
         cookie_secrets=(COOKIE_SECRET,),
         key_secret=KEY_SECRET,
     )
@@ -237,7 +236,7 @@ async def test_a_new_source_beyond_the_limit_takes_the_place_of_the_one_silent_f
         await rig.exchange(second, "s1")
 
 
-async def test_a_silent_flow_ends_and_a_later_datagram_begins_another():
+async def test_a_silent_flow_ends_and_a_later_datagram_begins_another(unhurried):
     async with running(listener='timeouts = { idle = "100ms" }') as rig:
         client = rig.client()
         await rig.exchange(client, "s1")

@@ -1,7 +1,6 @@
 """WebSocket upgrades and the tunnels behind them; plain TCP listeners."""
 
 import socket
-import time
 
 import pytest
 import trio
@@ -180,7 +179,7 @@ async def test_the_switch_carries_the_cookie(tmp_path, relay):
         await rig.settled(tunnels=2, exchanges=2, descriptors=4)
 
 
-async def test_a_living_tunnel_keeps_its_pin_alive(tmp_path, relay):
+async def test_a_living_tunnel_keeps_its_pin_alive(tmp_path, relay, unhurried):
     async with scripted(
         tmp_path, sticky='[[pool.app.sticky]]\nby = "cookie"\nttl = "1s"', relay=relay
     ) as rig:
@@ -191,7 +190,7 @@ async def test_a_living_tunnel_keeps_its_pin_alive(tmp_path, relay):
             await trio.sleep(0.3)
             await client.say(b"ping")
             await backend.hear(b"ping")
-        assert rig.table.pins[key].is_live(time.time())
+        assert rig.table.pins[key].is_live(rig.table.now())
         assert rig.table.touched
 
 

@@ -246,8 +246,9 @@ async def test_a_drain_lets_requests_end_and_leaves_no_worker(tmp_path: Path) ->
             os.kill(pid, 0)
 
 
-async def test_a_drain_that_takes_too_long_is_cut_short(tmp_path: Path) -> None:
-    async with working(tmp_path, shutdown="300ms") as team:
+async def test_a_drain_that_takes_too_long_is_cut_short(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(crew_module, "DRAIN_GRACE_FRACTION", 0.99)  # On a busy machine, too.
+    async with working(tmp_path, shutdown="30s") as team:
         pids = team.pids
         client = await team.exchange()
         backend = await team.origins["s1"].accept()
