@@ -58,10 +58,11 @@ class KernelRelay:
         """Ends for a tunnel of two streams, which are spent; None unless both are plain sockets."""
         if not (is_plain(downstream) and is_plain(upstream)):
             return None
-        ends = RelayedEnd.of(self._reactor, downstream), RelayedEnd.of(self._reactor, upstream)
-        for end in ends:
-            end.join(self)
-        return ends
+        client = RelayedEnd.of(self._reactor, downstream)
+        backend = RelayedEnd.of(self._reactor, upstream)
+        client.join(self, backend)
+        backend.join(self, client)
+        return client, backend
 
     def seat(self, one: "RelayedEnd", other: "RelayedEnd") -> bool:
         """Let the program know both sockets, of which everything has been read.

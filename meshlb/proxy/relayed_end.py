@@ -78,7 +78,7 @@ class RelayedEnd(TunnelEnd):
         state: of the direction from here to the peer; see the module's docstring.
     """
 
-    __slots__ = ("_base", "_passed_bytes", "_redirected_bytes", "_relay", "place", "state")
+    __slots__ = ("_base", "_passed_bytes", "_redirected_bytes", "_relay", "_twin", "place", "state")
 
     _base: int
     """What the peer's TCP had taken in all, less what had been redirected by then."""
@@ -87,13 +87,15 @@ class RelayedEnd(TunnelEnd):
     _redirected_bytes: int
     """What the program has redirected, and is counted in `moved_bytes`."""
     _relay: "KernelRelay"
-    peer: "RelayedEnd"
+    _twin: "RelayedEnd"
+    """The peer, as what it is: both ends of a tunnel are of one kind."""
     place: int
     state: int
 
-    def join(self, relay: "KernelRelay") -> None:
+    def join(self, relay: "KernelRelay", twin: "RelayedEnd") -> None:
         """Go into the kernel once that is possible."""
         self._relay = relay
+        self._twin = twin
         self.place = -1
         self.state = UNSEATED
         self._base = self._passed_bytes = self._redirected_bytes = 0
@@ -147,11 +149,11 @@ class RelayedEnd(TunnelEnd):
         self._passed_bytes += len(chunk)
         if self.state == CARRIED:
             if not self.is_delivered():
-                self.peer.backlog = bytearray(chunk)
+                self._twin.backlog = bytearray(chunk)
                 self._await_delivery()
                 return
             self.state = USER
-        self._listen_for(READ if self.peer.send(chunk) else 0)
+        self._listen_for(READ if self._twin.send(chunk) else 0)
 
     def _end(self) -> None:
         self._listen_for(0)
@@ -163,8 +165,8 @@ class RelayedEnd(TunnelEnd):
             self._await_delivery()
             return
         self.state = USER
-        if not self.peer.backlog:
-            self.peer.on_drained()
+        if not self._twin.backlog:
+            self._twin.on_drained()
 
     def _await_delivery(self) -> None:
         self.state = DELIVERING
@@ -173,8 +175,8 @@ class RelayedEnd(TunnelEnd):
 
     def is_delivered(self) -> bool:
         """Whether the peer's TCP has taken all that was redirected, or never will."""
-        acked, is_closed = self.peer.acked_bytes()
-        written = acked + self.peer.unacked_bytes()
+        acked, is_closed = self._twin.acked_bytes()
+        written = acked + self._twin.unacked_bytes()
         return is_closed or written - self._base >= self._rows(REDIRECTED)
 
     def poll(self) -> None:
@@ -189,7 +191,7 @@ class RelayedEnd(TunnelEnd):
     def _on_delivered(self) -> None:
         """What waited for the delivery may go: bytes that user space holds, or a FIN."""
         self.state = USER
-        peer = self.peer
+        peer = self._twin
         if peer.backlog:
             peer.flush()
             if peer.backlog:
@@ -200,18 +202,18 @@ class RelayedEnd(TunnelEnd):
     def on_drained(self) -> None:
         """Everything the peer sent has gone out here."""
         super().on_drained()
-        self.peer._settle()
+        self._twin._settle()
 
     def _take_seats(self) -> None:
         """Go into the kernel with the peer, if nothing is left that either has received."""
-        for end in (self, self.peer):
+        for end in (self, self._twin):
             if end.ended or end.closed or end.backlog or end._relay_read():
                 return
-        is_seated = self._relay.seat(self, self.peer)
-        self.state = self.peer.state = USER if is_seated else APART
+        is_seated = self._relay.seat(self, self._twin)
+        self.state = self._twin.state = USER if is_seated else APART
         if is_seated:
             self._settle()
-            self.peer._settle()
+            self._twin._settle()
 
     @property
     def may_move(self) -> bool:
@@ -229,7 +231,7 @@ class RelayedEnd(TunnelEnd):
             return
         if self.is_delivered():
             self.state = USER
-            self._listen_for(0 if self.peer.backlog else READ)
+            self._listen_for(0 if self._twin.backlog else READ)
         else:
             self._await_delivery()
 
@@ -240,7 +242,7 @@ class RelayedEnd(TunnelEnd):
 
     def _settle(self) -> None:
         """Let the kernel go on from here, if user space holds nothing that comes before."""
-        peer = self.peer
+        peer = self._twin
         if self._relay.is_aside:
             return
         if self.state == UNSEATED:
@@ -277,7 +279,7 @@ class RelayedEnd(TunnelEnd):
 
     def _extend_credit(self) -> None:
         """As far as the far end has acknowledged, and a part of the peer's send buffer more."""
-        peer = self.peer
+        peer = self._twin
         acked, _ = peer.acked_bytes()
         credit = peer.credit_bytes()
         row = self.place * COLUMNS
