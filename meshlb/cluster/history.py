@@ -8,8 +8,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from meshlb.core.sticky.pin import Pin
-from meshlb.model import NodeName, SessionKey
+from meshlb.core.sticky.pin import NO_BACKEND, Pin
+from meshlb.model import BackendName, NodeName, SessionKey
 from meshlb.wire.messages import PinRecord, Rank
 
 KEYS_MAX: Final = 20_000
@@ -29,20 +29,17 @@ class Note:
     The reason is known to the node that had it moved."""
 
 
-class _Trace:
-    __slots__ = ("identity", "notes")
-
-    def __init__(self) -> None:
-        self.identity: tuple[object, ...] = ()
-        # A list: most keys have one note, and an empty deque takes half a kilobyte.
-        self.notes: list[tuple[float, Pin | PinRecord, NodeName]] = []
+_Seen = tuple[BackendName, int, int, int, NodeName, NodeName, float]
+"""What a pin said: backend, epoch, rank, stamp and claimer; who told it, and when. A plain tuple of
+plain values, so that the collector of garbage need not go through it."""
 
 
 class History:
     """One per node."""
 
     def __init__(self) -> None:
-        self._traces: OrderedDict[SessionKey, _Trace] = OrderedDict()
+        self._latest: OrderedDict[SessionKey, _Seen] = OrderedDict()
+        self._earlier: dict[SessionKey, list[_Seen]] = {}
         self._whys: OrderedDict[tuple[SessionKey, int], str] = OrderedDict()
         """Why this node wants a key to move away from the pin of an epoch."""
 
@@ -54,40 +51,41 @@ class History:
 
     def note(self, key: SessionKey, pin: Pin | PinRecord, *, teller: NodeName, now: float) -> None:
         """`teller` has told of `pin`; ignored where it only tells the latest change again."""
-        trace = self._traces.get(key)
-        if trace is None:
-            trace = self._traces[key] = _Trace()
-            if len(self._traces) > KEYS_MAX:
-                self._traces.popitem(last=False)
-        identity = (pin.backend, pin.epoch, pin.rank, pin.stamp_ms)
-        if trace.identity != identity:
-            trace.identity = identity
-            trace.notes.append((now, pin, teller))
-            del trace.notes[:-NOTES_PER_KEY_MAX]
+        backend, epoch, rank, stamp_ms = pin.backend, pin.epoch, int(pin.rank), pin.stamp_ms
+        latest = self._latest.get(key)
+        if latest is None:
+            if len(self._latest) >= KEYS_MAX:
+                forgotten, _ = self._latest.popitem(last=False)
+                self._earlier.pop(forgotten, None)
+        elif latest[:4] == (backend, epoch, rank, stamp_ms):
+            return
+        else:
+            earlier = self._earlier.setdefault(key, [])
+            earlier.append(latest)
+            del earlier[: 1 - NOTES_PER_KEY_MAX]
+        self._latest[key] = (backend, epoch, rank, stamp_ms, pin.claimer, teller, now)
 
     def of(self, key: SessionKey) -> tuple[Note, ...]:
         """The latest changes of a key, the oldest first."""
-        trace = self._traces.get(key)
-        if trace is None:
+        latest = self._latest.get(key)
+        if latest is None:
             return ()
-        notes = []
-        earlier: Pin | PinRecord | None = None
-        for at, pin, teller in trace.notes:
-            why = self._whys.get((key, pin.epoch - 1)) if pin.backend else None
-            notes.append(Note(at, _line(pin, earlier, teller) + (f": {why}" if why else "")))
-            earlier = pin
+        notes: list[Note] = []
+        before = NO_BACKEND
+        for backend, epoch, rank, _, claimer, teller, at in (*self._earlier.get(key, ()), latest):
+            why = self._whys.get((key, epoch - 1)) if backend else None
+            what = _what(backend, epoch, before, is_first=not notes)
+            how = "" if rank == Rank.QUORATE else f", {Rank(rank).name.lower()}"
+            told = "" if teller == claimer else f" (told by {teller})"
+            line = f"{what} by {claimer}, epoch {epoch}{how}{told}"
+            notes.append(Note(at, f"{line}: {why}" if why else line))
+            before = backend
         return tuple(notes)
 
 
-def _line(pin: Pin | PinRecord, earlier: Pin | PinRecord | None, teller: NodeName) -> str:
-    if not pin.backend:
-        what = "unpinned"
-    elif earlier is not None and earlier.backend not in ("", pin.backend):
-        what = f"moved from {earlier.backend} to {pin.backend}"
-    elif pin.epoch and earlier is None:
-        what = f"moved to {pin.backend}"
-    else:
-        what = f"pinned to {pin.backend}"
-    rank = "" if pin.rank is Rank.QUORATE else f", {pin.rank.name.lower()}"
-    told = "" if teller == pin.claimer else f" (told by {teller})"
-    return f"{what} by {pin.claimer}, epoch {pin.epoch}{rank}{told}"
+def _what(backend: BackendName, epoch: int, before: BackendName, *, is_first: bool) -> str:
+    if not backend:
+        return "unpinned"
+    if before not in (NO_BACKEND, backend):
+        return f"moved from {before} to {backend}"
+    return f"moved to {backend}" if epoch and is_first else f"pinned to {backend}"

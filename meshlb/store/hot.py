@@ -16,13 +16,14 @@ ABSENT_KEYS_MAX = 16_384
 class HotPins:
     """What is used within one generation stays for the next; the rest goes with the old one."""
 
-    __slots__ = ("_absent", "_generation_max", "_old", "young")
+    __slots__ = ("_generation_max", "_old", "absent", "young")
 
     def __init__(self, *, pins_max: int = HOT_PINS_MAX) -> None:
         self._generation_max = pins_max // 2
         self.young: dict[SessionKey, Pin] = {}
         self._old: dict[SessionKey, Pin] = {}
-        self._absent: set[SessionKey] = set()
+        self.absent: set[SessionKey] = set()
+        """Keys known to have no record: a new one is asked for a dozen times."""
 
     def __len__(self) -> int:
         """Pins held, those in both generations twice."""
@@ -43,19 +44,15 @@ class HotPins:
             self._old = self.young
             self.young = {}
         self.young[key] = pin
-        self._absent.discard(key)
+        self.absent.discard(key)
 
     def drop(self, key: SessionKey) -> None:
         """Forget `key`."""
         self.young.pop(key, None)
         self._old.pop(key, None)
 
-    def lacks(self, key: SessionKey) -> bool:
-        """True where `key` is known to have no record: a new one is asked for a dozen times."""
-        return key in self._absent
-
     def note_absent(self, key: SessionKey) -> None:
         """There is no record of `key`, until `put`."""
-        if len(self._absent) >= ABSENT_KEYS_MAX:
-            self._absent.clear()
-        self._absent.add(key)
+        if len(self.absent) >= ABSENT_KEYS_MAX:
+            self.absent.clear()
+        self.absent.add(key)

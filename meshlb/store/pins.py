@@ -133,6 +133,9 @@ class LmdbPins:
 
     def get(self, key: SessionKey) -> Pin | None:
         """The record of `key`, whatever it is: a pin, an expired one, a tombstone."""
+        pin = self._hot.young.get(key)
+        if pin is not None or key in self._hot.absent:
+            return pin
         return self._hot.get(key) or self._unwritten.get(key) or self._read(key)
 
     def _read(self, key: SessionKey) -> Pin | None:
@@ -144,7 +147,7 @@ class LmdbPins:
         return pin
 
     def _value(self, key: SessionKey) -> bytes | None:
-        if self._hot.lacks(key):
+        if key in self._hot.absent:
             return None
         value: bytes | None = self.environment.read().get(key, db=self._tables.pins)
         if value is None:
