@@ -36,9 +36,8 @@ from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.repair import Sync
 from meshlb.cluster.story import KeyStory, Stories
 from meshlb.cluster.streams import LinkStreams
-from meshlb.cluster.surroundings import BulkStore
+from meshlb.cluster.surroundings import BulkStore, TableStore
 from meshlb.cluster.table import MemberTable
-from meshlb.cluster.turns import TableStore
 from meshlb.core.sticky.events import ViewChanged
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.standing import ClaimCounters

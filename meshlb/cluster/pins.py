@@ -15,8 +15,8 @@ import trio
 
 from meshlb.cluster.clock import TableClock
 from meshlb.cluster.counters import MeshCounters
-from meshlb.cluster.surroundings import BulkStore
-from meshlb.cluster.turns import Streams, TableStore, Turns
+from meshlb.cluster.surroundings import BulkStore, Streams, TableStore
+from meshlb.cluster.turns import Turns
 from meshlb.core.sticky.events import ClaimDone, ClaimStarted
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.pin import Pin, Proposal

@@ -3,11 +3,12 @@
 Owns only the interfaces; `meshlb.store.LmdbPins` and `LinkStreams` are behind them in a node.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from meshlb.core.sticky.digest import Buckets
 from meshlb.core.sticky.pin import Pin
+from meshlb.core.sticky.replica import PinStore
 from meshlb.model import NodeName, SessionKey
 from meshlb.store.bulk import Run
 from meshlb.store.names import Names
@@ -93,4 +94,24 @@ class BulkStore(Protocol):
 
     def settle(self) -> None:
         """Drop the table before."""
+        ...
+
+
+class TableStore(PinStore, PinReader, Protocol):
+    """The store of a member."""
+
+    def commit(self) -> None:
+        """Make all that was put since the last commit survive the process."""
+        ...
+
+
+class Streams(Carrier, Protocol):
+    """The streams, as a turn sees them."""
+
+    def peers(self) -> Collection[NodeName]:
+        """All peers that there is a stream to."""
+        ...
+
+    def flush(self) -> None:
+        """Let out what was sent since the last time; nothing of it has gone out before."""
         ...

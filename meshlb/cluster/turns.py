@@ -15,9 +15,10 @@ Spec: protocol/spec/pins.md, protocol/spec/replication.md.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Final, Protocol, get_args
+from itertools import groupby
+from typing import Final, cast, get_args
 
 from meshlb.cluster.catching_up import CatchingUp
 from meshlb.cluster.counters import MeshCounters
@@ -26,7 +27,7 @@ from meshlb.cluster.history import History
 from meshlb.cluster.repair import Page, Repair, RepairWord
 from meshlb.cluster.replication import Replication
 from meshlb.cluster.serving import PullServer
-from meshlb.cluster.surroundings import BulkStore, Carrier, PinReader
+from meshlb.cluster.surroundings import BulkStore, Streams, TableStore
 from meshlb.core.sticky.claims import ClaimMachine
 from meshlb.core.sticky.digest import DigestedStore
 from meshlb.core.sticky.events import (
@@ -36,7 +37,7 @@ from meshlb.core.sticky.events import (
     PeerConnected,
     PeerFed,
     PeerLost,
-    PeerMessage,
+    PeerMessages,
     PeerWord,
     Send,
     Stored,
@@ -44,7 +45,6 @@ from meshlb.core.sticky.events import (
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.merge import prolonged, same_pin, with_lifetime
 from meshlb.core.sticky.pin import Pin
-from meshlb.core.sticky.replica import PinStore
 from meshlb.model import BootId, NodeName, SessionKey
 from meshlb.wire.messages import (
     BucketHashes,
@@ -76,25 +76,8 @@ PinWord = PeerWord | DeltaAck | PullRequest | TableRun | RepairWord
 
 PIN_WORDS: Final[frozenset[type]] = frozenset(get_args(PinWord))
 
-
-class TableStore(PinStore, PinReader, Protocol):
-    """The store of a member."""
-
-    def commit(self) -> None:
-        """Make all that was put since the last commit survive the process."""
-        ...
-
-
-class Streams(Carrier, Protocol):
-    """The streams, as a turn sees them."""
-
-    def peers(self) -> Collection[NodeName]:
-        """All peers that there is a stream to."""
-        ...
-
-    def flush(self) -> None:
-        """Let out what was sent since the last time; nothing of it has gone out before."""
-        ...
+CLAIM_WORDS: Final[frozenset[type]] = frozenset({Claim, ClaimAnswer, Replicate, ReplicateAnswer})
+"""Those that are for the claim machine alone, which takes in a run of them at a time."""
 
 
 class Turns:
@@ -250,14 +233,19 @@ class Turns:
     def hear(self, peer: NodeName, messages: Iterable[PinWord]) -> None:
         """A frame of the present stream of `peer`; what follows leaves with the next turn."""
         now = self._now()
-        for message in messages:
-            self._hear(peer, message, now)
+        for is_of_claims, words in groupby(messages, lambda word: type(word) in CLAIM_WORDS):
+            if is_of_claims:
+                self._tell(peer, *cast("Iterable[PeerWord]", words), now=now)
+            else:
+                for word in words:
+                    self._hear(peer, word, now)
         self._on_work()
+
+    def _tell(self, peer: NodeName, *words: PeerWord, now: float) -> None:
+        self._receive(PeerMessages(peer, words), now)
 
     def _hear(self, peer: NodeName, message: PinWord, now: float) -> None:
         match message:
-            case Claim() | ClaimAnswer() | Replicate() | ReplicateAnswer():
-                self._receive(PeerMessage(peer, message), now)
             case Delta():
                 self._note(peer, message, now)
                 self._merge(peer, message, now)
@@ -284,17 +272,17 @@ class Turns:
             case ViewMark() if self.replication.hold_back(peer, message):
                 self.claims.void_mark(peer)  # the latest one comes back with the end of a pull
             case _:
-                self._receive(PeerMessage(peer, message), now)
+                self._tell(peer, message, now=now)
 
     def _merge(self, peer: NodeName, message: Delta | PullChunk | BucketPins, now: float) -> None:
         get = self._digested.get
         known = self.heals.before(message.pins, get, now)
-        self._receive(PeerMessage(peer, message), now)
+        self._tell(peer, message, now=now)
         self.heals.after(known, get)
 
     def _release(self, marks: Iterable[tuple[NodeName, ViewMark]], now: float) -> None:
         for name, mark in marks:
-            self._receive(PeerMessage(name, mark), now)
+            self._tell(name, mark, now=now)
 
     def _compared(self, peer: NodeName) -> None:
         self._release(self.replication.compared(peer), self._now())
@@ -303,7 +291,7 @@ class Turns:
         """What the table before held, after a copy has taken its place; True where that wins."""
         known = self._digested.get(key)
         has_changed = self.claims.replica.merge(key, pin, self._now())
-        return has_changed and (known is None or not same_pin(known, pin))
+        return has_changed is not None and (known is None or not same_pin(known, pin))
 
     def _drop_stale(self, key: SessionKey, pin: Pin) -> None:
         """Nobody follows it from now on, and the sweep removes it."""

@@ -8,7 +8,7 @@ from meshlb.core.sticky.events import (
     Event,
     PeerConnected,
     PeerFed,
-    PeerMessage,
+    PeerMessages,
     PeerWord,
     Send,
     Stored,
@@ -73,7 +73,7 @@ class Stage:
         return effects
 
     def hear(self, peer: NodeName, message: PeerWord) -> list[Effect]:
-        return self.tell(PeerMessage(peer, message))
+        return self.tell(PeerMessages(peer, (message,)))
 
     def start(self, proposal: Proposal, *, token: int = 1) -> list[Effect]:
         return self.tell(ClaimStarted(token, proposal))

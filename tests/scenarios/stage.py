@@ -12,7 +12,7 @@ from meshlb.core.sticky.events import (
     PeerConnected,
     PeerFed,
     PeerLost,
-    PeerMessage,
+    PeerMessages,
     PeerWord,
     Send,
     Stored,
@@ -86,7 +86,7 @@ class Stage:
         self.effects += self.machine.receive(event, self.now)
 
     def _hear(self, peer: str, message: PeerWord) -> None:
-        self._tell(PeerMessage(NodeName(peer), message))
+        self._tell(PeerMessages(NodeName(peer), (message,)))
 
     def _open(self, peer: str) -> None:
         self._tell(PeerConnected(NodeName(peer), BootId(1)))

@@ -23,7 +23,7 @@ from meshlb.core.sticky.events import (
     PeerConnected,
     PeerFed,
     PeerLost,
-    PeerMessage,
+    PeerMessages,
     PeerWord,
     Send,
     Stored,
@@ -171,7 +171,7 @@ class ClaimsSim:
             if arrival <= self._cuts.get(link, math.inf):
                 if self._trace is not None:
                     self._trace.update(f"{arrival} {sender} {to} {message}".encode())
-                self._tell(self.nodes[to], PeerMessage(sender, message))
+                self._tell(self.nodes[to], PeerMessages(sender, (message,)))
 
         self.at(arrival - self.now, deliver)
 

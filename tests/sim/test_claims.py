@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from meshlb.core.sticky import backup, home
+from meshlb.core.sticky import backup
 from meshlb.core.sticky.backup import Backup
 from meshlb.core.sticky.barrier import Barrier
 from meshlb.core.sticky.events import Effect
 from meshlb.core.sticky.held import Held, HeldPins
 from meshlb.core.sticky.home import Home
+from meshlb.core.sticky.makings import Making
 from meshlb.core.sticky.pin import ClaimOutcome, Pin
 from meshlb.core.sticky.recent import Recent
 from meshlb.model import NodeName, SessionKey
@@ -55,9 +56,9 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
 
 def confirm_at_once(
-    self: Home, making: home._Making, pin: Pin, _: NodeName, now: float, out: list[Effect]
+    self: Home, making: Making, pin: Pin, _: NodeName, now: float, out: list[Effect]
 ) -> None:
-    waiters = self._forget(making)
+    waiters = self._makings.end(making)
     self._confirm(making.key, pin, waiters, now, making.deadline, out)
 
 

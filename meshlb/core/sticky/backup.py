@@ -106,7 +106,7 @@ class Backup:
 
     def _announce(self, pins: HeldPins, now: float, out: list[Effect]) -> None:
         for key, held in pins:
-            if self._replica.merge(key, held, now):
+            if self._replica.merge(key, held, now) is not None:
                 self._counters.announced += 1
                 out.append(Stored(key, held))
 

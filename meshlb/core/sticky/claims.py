@@ -22,7 +22,7 @@ from meshlb.core.sticky.events import (
     PeerConnected,
     PeerFed,
     PeerLost,
-    PeerMessage,
+    PeerMessages,
     PeerWord,
     Send,
     Stored,
@@ -33,7 +33,6 @@ from meshlb.core.sticky.fallback import Fallback
 from meshlb.core.sticky.home import Home
 from meshlb.core.sticky.homes import Homes
 from meshlb.core.sticky.merge import same_pin
-from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.proposals import is_claimable
 from meshlb.core.sticky.replica import PinStore, Replica
 from meshlb.core.sticky.stamps import StampClock
@@ -101,8 +100,9 @@ class ClaimMachine:
     def receive(self, event: Event, now: float) -> list[Effect]:
         """Take in one event."""
         out: list[Effect] = []
-        if isinstance(event, PeerMessage):
-            self._hear(event.sender, event.message, now, out)
+        if isinstance(event, PeerMessages):
+            for message in event.messages:
+                self._hear(event.sender, message, now, out)
         elif isinstance(event, ClaimStarted):
             self._claimer.start(event.token, event.proposal, now, out)
         elif isinstance(event, ViewChanged):
@@ -183,21 +183,15 @@ class ClaimMachine:
             if record.rank is Rank.PROVISIONAL and record.backend:
                 self._fallback.unsettle(record.key, now)
             known = self.replica.stored(record.key) if is_late else None
-            if not self.replica.merge_record(record, now):
+            merged = self.replica.merge_record(record, now)
+            if merged is None:
                 continue
-            if is_late:
-                self._repeat(record.key, known, out)
+            # A new pin whose teller has left the view, for others may never hear of it; but not a
+            # new lifetime, which changes a little with each delivery and so would go round.
+            if is_late and (known is None or not same_pin(known, merged)):
+                out.append(Stored(record.key, merged))
             self._claimer.learned(record.key, now, out)
             self._home.learned(record.key, now, out)
-
-    def _repeat(self, key: SessionKey, known: Pin | None, out: list[Effect]) -> None:
-        """Tell everybody of a new pin whose teller has left the view: they may never hear of it.
-
-        Not of a new lifetime, which changes a little with each delivery and so would go round.
-        """
-        pin = self.replica.stored(key)
-        if pin is not None and (known is None or not same_pin(known, pin)):
-            out.append(Stored(key, pin))
 
     # Views and streams -------------------------------------------------------------------
 

@@ -40,11 +40,11 @@ class ClaimStarted:
 
 
 @value
-class PeerMessage:
-    """A message of an authenticated stream."""
+class PeerMessages:
+    """What an authenticated stream has brought, in its order."""
 
     sender: NodeName
-    message: PeerWord
+    messages: tuple[PeerWord, ...]
 
 
 @value
@@ -89,7 +89,7 @@ class SuspectsChanged:
 
 
 Event = (
-    ClaimStarted | PeerMessage | ViewChanged | PeerConnected | PeerFed | PeerLost | SuspectsChanged
+    ClaimStarted | PeerMessages | ViewChanged | PeerConnected | PeerFed | PeerLost | SuspectsChanged
 )
 
 

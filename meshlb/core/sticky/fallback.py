@@ -91,7 +91,7 @@ class Fallback:
         )
 
     def _store(self, key: SessionKey, pin: Pin, now: float, out: list[Effect]) -> None:
-        if self._replica.merge(key, pin, now):
+        if self._replica.merge(key, pin, now) is not None:
             out.append(Stored(key, pin))
 
     # Settling ----------------------------------------------------------------------------

@@ -23,16 +23,15 @@ home of an older view may be held there, so it is remembered (`tried`) and propo
 Spec: protocol/spec/pins.md, "Claims".
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from meshlb.core.sticky.alarms import Alarms
 from meshlb.core.sticky.choosing import chosen, existing, is_last
 from meshlb.core.sticky.events import Effect, Send, Stored
 from meshlb.core.sticky.fallback import Fallback
+from meshlb.core.sticky.makings import Making, Makings, Waiter
 from meshlb.core.sticky.merge import same_pin
 from meshlb.core.sticky.pin import (
     Pin,
-    Proposal,
     is_acceptable,
     pin_from_record,
     record_from_pin,
@@ -61,31 +60,6 @@ WAITERS_MAX = 16_384
 """Claims that wait here at a time; one beyond is answered NOT_READY."""
 
 
-@dataclass(slots=True)
-class _Waiter:
-    sender: NodeName
-    request: int
-    proposal: Proposal
-    is_hedged: bool
-
-
-_WaiterId = tuple[NodeName, int]
-
-
-@dataclass(slots=True)
-class _Making:
-    """A key whose pin is being made, or waits for the barrier while `pin` is None."""
-
-    key: SessionKey
-    waiters: dict[_WaiterId, _Waiter]
-    deadline: float
-    silent_at: float
-    """When to answer although the backup has said nothing; its word still counts later."""
-    pin: Pin | None = None
-    backup: NodeName | None = None
-    request: int = 0
-
-
 class Home:
     """The makings of this node."""
 
@@ -104,29 +78,28 @@ class Home:
         self._tried = tried
         self._stamps = stamps
         self._counters = counters
-        self._makings: dict[SessionKey, _Making] = {}
-        self._keys: dict[int, SessionKey] = {}
-        self._alarms = Alarms()
-        self._waiters = 0
+        self._makings = Makings()
 
     def __len__(self) -> int:
         """Claims that wait here now."""
-        return self._waiters
+        return self._makings.waiting
 
     def claimed(self, sender: NodeName, claim: Claim, now: float, out: list[Effect]) -> None:
         """A claim has arrived, perhaps not for the first time."""
-        waiter = _Waiter(sender, claim.request, proposal_from_claim(claim), claim.hedged)
         making = self._makings.get(claim.key)
+        if making is not None and (sender, claim.request) in making.waiters:
+            return
+        waiter = Waiter(sender, claim.request, proposal_from_claim(claim), claim.hedged)
+        if not self._may_wait(waiter, now, out):
+            return
         if making is None:
-            self._admit(claim.key, [waiter], now, now + MAKING_TIMEOUT_S, out)
-        elif (sender, claim.request) not in making.waiters and self._may_wait(waiter, now, out):
-            if now >= making.silent_at:
-                self._serve_alone(claim.key, [waiter], now, out)
-            else:
-                making.waiters[sender, claim.request] = waiter
-                self._waiters += 1
+            self._decide(claim.key, [waiter], now, now + MAKING_TIMEOUT_S, out)
+        elif now >= making.silent_at:
+            self._serve_alone(claim.key, [waiter], now, out)
+        else:
+            self._makings.join(making, waiter)
 
-    def _may_wait(self, waiter: _Waiter, now: float, out: list[Effect]) -> bool:
+    def _may_wait(self, waiter: Waiter, now: float, out: list[Effect]) -> bool:
         """Refuse a claim for which this node is no holder, or has no room."""
         home, backup = self._standing.holders(waiter.proposal.key)
         mine = self._standing.name
@@ -134,28 +107,16 @@ class Home:
             self._counters.fenced += 1
             self._answer(waiter, Verdict.FENCED, None, now, out)
             return False
-        if self._waiters >= WAITERS_MAX:
+        if self._makings.waiting >= WAITERS_MAX:
             self._counters.overflowed += 1
             self._answer(waiter, Verdict.NOT_READY, None, now, out)
             return False
         return True
 
-    def _admit(
-        self,
-        key: SessionKey,
-        waiters: list[_Waiter],
-        now: float,
-        deadline: float,
-        out: list[Effect],
-    ) -> None:
-        admitted = [waiter for waiter in waiters if self._may_wait(waiter, now, out)]
-        if admitted:
-            self._decide(key, admitted, now, deadline, out)
-
     def _decide(
         self,
         key: SessionKey,
-        waiters: list[_Waiter],
+        waiters: list[Waiter],
         now: float,
         deadline: float,
         out: list[Effect],
@@ -181,7 +142,7 @@ class Home:
         # The home may only be slow, and then its word comes as a delta: `learned`.
         is_elsewhere = home is not None and not is_home and self._standing.is_linked(home)
         if is_elsewhere or not self._standing.barrier.is_complete:
-            self._make(key, unanswered, now, deadline)
+            self._makings.begin(key, unanswered, deadline)
         elif not is_home or is_last(self._replica.stored(key), unanswered[0].proposal, now):
             self._serve_alone(key, unanswered, now, out)
         else:
@@ -189,14 +150,14 @@ class Home:
             if backup is None:
                 self._confirm(key, pin, unanswered, now, deadline, out)
             else:
-                making = self._make(key, unanswered, now, deadline)
+                making = self._makings.begin(key, unanswered, deadline)
                 if refused is None or not same_pin(pin, refused):
                     self._propose(making, pin, backup, now, out)
                 else:
                     self._prepare(making, pin, backup, now)
-                    self._alarms.set(key, min(now + RETRY_S, deadline))
+                    self._makings.look_at(making, min(now + RETRY_S, deadline))
 
-    def _chosen(self, key: SessionKey, known: Pin | None, waiter: _Waiter, now: float) -> Pin:
+    def _chosen(self, key: SessionKey, known: Pin | None, waiter: Waiter, now: float) -> Pin:
         return chosen(
             known,
             self._tried.get(key, now),
@@ -209,34 +170,13 @@ class Home:
 
     # Makings -----------------------------------------------------------------------------
 
-    def _make(
-        self, key: SessionKey, waiters: list[_Waiter], now: float, deadline: float
-    ) -> _Making:
-        making = _Making(
-            key,
-            {(waiter.sender, waiter.request): waiter for waiter in waiters},
-            deadline,
-            silent_at=deadline,
-        )
-        self._makings[key] = making
-        self._waiters += len(making.waiters)
-        self._alarms.set(key, deadline)
-        return making
-
-    def _forget(self, making: _Making) -> list[_Waiter]:
-        del self._makings[making.key]
-        self._keys.pop(making.request, None)
-        self._alarms.clear(making.key)
-        self._waiters -= len(making.waiters)
-        return list(making.waiters.values())
-
     def _propose(
-        self, making: _Making, pin: Pin, backup: NodeName, now: float, out: list[Effect]
+        self, making: Making, pin: Pin, backup: NodeName, now: float, out: list[Effect]
     ) -> None:
         self._prepare(making, pin, backup, now)
         self._replicate(making, now, out)
 
-    def _prepare(self, making: _Making, pin: Pin, backup: NodeName, now: float) -> None:
+    def _prepare(self, making: Making, pin: Pin, backup: NodeName, now: float) -> None:
         making.pin = pin
         making.backup = backup
         making.silent_at = making.deadline
@@ -244,16 +184,14 @@ class Home:
             making.silent_at = min(making.deadline, now + self._standing.patience_s(backup))
         # A backup with a stream that is only slow may be answering hedged claims meanwhile: to
         # answer without it would give two backends to one key.
-        self._alarms.set(making.key, making.silent_at)
+        self._makings.look_at(making, making.silent_at)
 
-    def _replicate(self, making: _Making, now: float, out: list[Effect]) -> None:
+    def _replicate(self, making: Making, now: float, out: list[Effect]) -> None:
         assert making.pin is not None
         assert making.backup is not None
         if not self._standing.is_linked(making.backup):
             return  # with the next stream: `peer_fed`
-        self._keys.pop(making.request, None)
-        making.request = self._standing.next_request()
-        self._keys[making.request] = making.key
+        self._makings.asked(making, self._standing.next_request())
         life = self._standing.life(making.backup)
         self._tried.ask(making.key, making.pin, making.request, life, now)
         record = record_from_pin(making.key, making.pin, now=now)
@@ -264,31 +202,31 @@ class Home:
     ) -> None:
         """The backup has answered."""
         self._tried.answered(answer.request, answer.verdict)
-        key = self._keys.get(answer.request)
-        if key is None:
-            return  # an answer to what is void or done
-        making = self._makings[key]
-        if sender != making.backup or making.pin is None:
+        making = self._makings.by_request(answer.request)
+        if making is None or sender != making.backup or making.pin is None:
             return
+        key = making.key
         if answer.verdict is Verdict.DONE:
-            waiters = self._forget(making)
+            waiters = self._makings.end(making)
             self._confirm(key, making.pin, waiters, now, making.deadline, out)
         elif answer.verdict is Verdict.EXISTS and answer.pin is not None:
-            waiters = self._forget(making)
+            waiters = self._makings.end(making)
             self._heed(key, answer.pin, now, out)
             self._decide(key, waiters, now, making.deadline, out, refused=making.pin)
         else:
             # The backup lives, so the views will agree soon: worth the wait.
             if now < making.silent_at:
                 making.silent_at = making.deadline
-            self._alarms.set(key, min(now + RETRY_S, making.deadline))
+            self._makings.look_at(making, min(now + RETRY_S, making.deadline))
 
     def _heed(self, key: SessionKey, record: PinRecord, now: float, out: list[Effect]) -> None:
         """The backup knows another pin: take it over, or have it agreed on."""
         if record.key != key or not is_acceptable(record):
             return
-        if record.rank is not Rank.PROVISIONAL and self._replica.merge_record(record, now):
-            self._announce(key, out)
+        if record.rank is not Rank.PROVISIONAL:
+            merged = self._replica.merge_record(record, now)
+            if merged is not None:
+                out.append(Stored(key, merged))
         if record.rank < self._standing.rank:
             pin = replace(pin_from_record(record, now=now), rank=self._standing.rank)
             self._tried.heed(key, pin, now)
@@ -297,7 +235,7 @@ class Home:
         self,
         key: SessionKey,
         pin: Pin,
-        waiters: list[_Waiter],
+        waiters: list[Waiter],
         now: float,
         deadline: float,
         out: list[Effect],
@@ -310,10 +248,11 @@ class Home:
             self._replica.drop_override(key)
         elif waiters:
             self._answer(waiters.pop(0), Verdict.DONE, winner, now, out)
-        self._decide(key, waiters, now, deadline, out)
+        if waiters:
+            self._decide(key, waiters, now, deadline, out)
 
     def _serve_alone(
-        self, key: SessionKey, waiters: list[_Waiter], now: float, out: list[Effect]
+        self, key: SessionKey, waiters: list[Waiter], now: float, out: list[Effect]
     ) -> None:
         for waiter in waiters:
             known = self._replica.record(key, now)
@@ -331,32 +270,35 @@ class Home:
         """The table has changed at `key`: claims parked for it may have their answer."""
         making = self._makings.get(key)
         if making is not None and making.pin is None:
-            self._decide(key, self._forget(making), now, making.deadline, out)
+            self._decide(key, self._makings.end(making), now, making.deadline, out)
 
     def view_changed(self, now: float, out: list[Effect]) -> None:
         """Start every waiting claim anew under the new view."""
-        self._start_anew(list(self._makings.values()), now, out)
+        self._start_anew(self._makings.all(), now, out)
 
     def barrier_completed(self, now: float, out: list[Effect]) -> None:
         """Start the parked claims anew."""
-        parked = [making for making in self._makings.values() if making.pin is None]
+        parked = [making for making in self._makings.all() if making.pin is None]
         self._start_anew(parked, now, out)
 
-    def _start_anew(self, makings: list[_Making], now: float, out: list[Effect]) -> None:
+    def _start_anew(self, makings: list[Making], now: float, out: list[Effect]) -> None:
         for making in makings:
-            self._admit(making.key, self._forget(making), now, making.deadline, out)
+            waiters = self._makings.end(making)
+            admitted = [waiter for waiter in waiters if self._may_wait(waiter, now, out)]
+            if admitted:
+                self._decide(making.key, admitted, now, making.deadline, out)
 
     def peer_lost(self, peer: NodeName, now: float) -> None:
         """Do not wait long for the answers of `peer`."""
-        for key, making in self._makings.items():
-            is_hedged = making.pin is None and self._standing.holders(key)[0] == peer
+        for making in self._makings.all():
+            is_hedged = making.pin is None and self._standing.holders(making.key)[0] == peer
             if making.backup == peer or is_hedged:
                 making.silent_at = min(making.silent_at, now + self._standing.patience_s(peer))
-                self._alarms.hasten(key, making.silent_at)
+                self._makings.hasten(making, making.silent_at)
 
     def peer_fed(self, peer: NodeName, now: float, out: list[Effect]) -> None:
         """What went to `peer` on an earlier stream may be lost, or never went: propose again."""
-        mine = [m for m in self._makings.values() if m.backup == peer and m.pin is not None]
+        mine = [m for m in self._makings.all() if m.backup == peer and m.pin is not None]
         self._start_anew([making for making in mine if not making.request], now, out)
         for making in mine:
             if making.request:
@@ -364,37 +306,29 @@ class Home:
 
     def next_deadline(self) -> float | None:
         """When `handle_timer` has something to do."""
-        return self._alarms.next()
+        return self._makings.next_deadline()
 
     def handle_timer(self, now: float, out: list[Effect]) -> None:
         """Propose again, or answer without agreement, as is due."""
-        while (key := self._alarms.pop_due(now)) is not None:
-            making = self._makings[key]
+        while (making := self._makings.pop_due(now)) is not None:
             if now >= making.deadline:
-                self._serve_alone(key, self._forget(making), now, out)
+                self._serve_alone(making.key, self._makings.end(making), now, out)
             elif now >= making.silent_at:
-                waiters = list(making.waiters.values())
-                making.waiters.clear()
-                self._waiters -= len(waiters)
-                self._alarms.set(key, making.deadline)
-                self._serve_alone(key, waiters, now, out)
+                self._makings.look_at(making, making.deadline)
+                self._serve_alone(making.key, self._makings.release(making), now, out)
             else:
-                self._alarms.set(key, making.silent_at)
+                self._makings.look_at(making, making.silent_at)
                 self._replicate(making, now, out)
 
     # Words -------------------------------------------------------------------------------
 
     def _store(self, key: SessionKey, pin: Pin, now: float, out: list[Effect]) -> None:
-        if self._replica.merge(key, pin, now):
-            self._announce(key, out)
-
-    def _announce(self, key: SessionKey, out: list[Effect]) -> None:
-        pin = self._replica.stored(key)
-        if pin is not None:
-            out.append(Stored(key, pin))
+        merged = self._replica.merge(key, pin, now)
+        if merged is not None:
+            out.append(Stored(key, merged))
 
     def _answer(
-        self, waiter: _Waiter, verdict: Verdict, pin: Pin | None, now: float, out: list[Effect]
+        self, waiter: Waiter, verdict: Verdict, pin: Pin | None, now: float, out: list[Effect]
     ) -> None:
         record = None if pin is None else record_from_pin(waiter.proposal.key, pin, now=now)
         out.append(Send(waiter.sender, ClaimAnswer(waiter.request, verdict, record)))

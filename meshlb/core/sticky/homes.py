@@ -50,7 +50,8 @@ class Homes:
 
     def holders(self, key: SessionKey) -> Holders:
         """Home and backup of a key."""
-        return self.slot_holders(slot_of(key))
+        holders = self._by_slot[(key[0] << 8 | key[1]) >> _SLOT_SHIFT]  # `slot_of`, without a call
+        return holders or self.slot_holders(slot_of(key))
 
     def slot_holders(self, slot: int) -> Holders:
         """Home and backup of a slot."""

@@ -35,16 +35,23 @@ def order(pin: Pin) -> _Order:
 
 def same_pin(one: Pin, other: Pin) -> bool:
     """True where the two differ in nothing but their lifetime."""
-    return order(one) == order(other)
+    return (
+        one.stamp_ms == other.stamp_ms  # what differs most, first
+        and one.claimer == other.claimer
+        and one.backend == other.backend
+        and one.epoch == other.epoch
+        and one.rank == other.rank
+        and one.pool == other.pool
+        and one.by == other.by
+    )
 
 
 def merge(mine: Pin, theirs: Pin) -> Pin:
     """The join of two pins of one key; `mine` itself where `theirs` adds nothing."""
     if mine.epoch != theirs.epoch:  # the usual case, and the cheapest
         return mine if mine.epoch > theirs.epoch else theirs
-    my_order, their_order = order(mine), order(theirs)
-    if my_order != their_order:
-        return mine if my_order > their_order else theirs
+    if not same_pin(mine, theirs):
+        return mine if order(mine) > order(theirs) else theirs
     ends_at = min(mine.ends_at, theirs.ends_at)
     expires_at = min(max(mine.expires_at, theirs.expires_at), ends_at)
     if expires_at == mine.expires_at and ends_at == mine.ends_at:

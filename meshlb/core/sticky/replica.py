@@ -93,30 +93,30 @@ class Replica:
 
     # Writing -----------------------------------------------------------------------------
 
-    def merge(self, key: SessionKey, theirs: Pin, now: float) -> bool:
-        """Take `theirs` into account; True where that changed the table."""
+    def merge(self, key: SessionKey, theirs: Pin, now: float) -> Pin | None:
+        """Take `theirs` into account; the new record of `key` where that changed the table."""
         mine = self._store.get(key)
         if mine is None:
             self._store.put(key, theirs)
-            return True
+            return theirs
         if mine.expires_at <= now < theirs.expires_at:
             winner = theirs
         elif theirs.expires_at <= now < mine.expires_at:
-            return False
+            return None
         else:
             winner = merge(mine, theirs)
             self._note(mine, theirs, winner, now)
         if winner is mine or _differs_by_jitter(mine, winner):
-            return False
+            return None
         self._store.put(key, winner)
         self._end_override(key, winner)
-        return True
+        return winner
 
-    def merge_record(self, record: PinRecord, now: float) -> bool:
-        """Take a peer's record into account; True where that changed the table."""
+    def merge_record(self, record: PinRecord, now: float) -> Pin | None:
+        """Take a peer's record into account; the new one of its key where the table changed."""
         if not is_acceptable(record):
             self._counters.refused += 1
-            return False
+            return None
         self._stamps.observe(record.stamp_ms, now)
         return self.merge(record.key, pin_from_record(record, now=now), now)
 
@@ -150,7 +150,7 @@ class Replica:
             expires_at,
             ends_at,
         )
-        return pin, self.merge(proposal.key, pin, now)
+        return pin, self.merge(proposal.key, pin, now) is not None
 
     def touch(self, key: SessionKey, pin: Pin, ttl_s: float, now: float) -> Pin | None:
         """Note a use of `pin`; the pin to replicate, None where there is nothing to tell."""
@@ -158,9 +158,9 @@ class Replica:
         if extended is None:
             return None
         known = self._store.get(key)
-        if known is None or not same_pin(known, pin) or not self.merge(key, extended, now):
+        if known is None or not same_pin(known, pin):
             return None
-        return self._store.get(key)
+        return self.merge(key, extended, now)
 
     def unpin(self, key: SessionKey, now: float) -> Pin | None:
         """Put a tombstone in the place of a live pin; the tombstone, None if there is no pin."""

@@ -83,7 +83,7 @@ def confirms_without_ack(put: Patch) -> None:
 
     def hasty(self: Home, making: Any, pin: Any, backup: Any, now: float, out: Any) -> None:
         propose(self, making, pin, backup, now, out)
-        waiters = self._forget(making)
+        waiters = self._makings.end(making)
         self._confirm(making.key, pin, waiters, now, making.deadline, out)
 
     put(Home, "_propose", hasty)
@@ -126,7 +126,7 @@ def moves_keep_the_epoch(put: Patch) -> None:
     """A key that moves to another backend stays in its epoch."""
     stored = Replica.merge
 
-    def same_epoch(self: Replica, key: Any, theirs: Any, now: float) -> bool:
+    def same_epoch(self: Replica, key: Any, theirs: Any, now: float) -> Any:
         mine = self.stored(key)
         if mine is not None and mine.backend and theirs.epoch == mine.epoch + 1 and theirs.backend:
             theirs = replace(theirs, epoch=mine.epoch)

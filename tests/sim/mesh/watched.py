@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from meshlb.core.sticky.claims import ClaimMachine
-from meshlb.core.sticky.events import Effect, Event, PeerMessage, Send
+from meshlb.core.sticky.events import Effect, Event, PeerMessages, Send
 from meshlb.core.swim.events import Effect as SwimEffect
 from meshlb.core.swim.events import Event as SwimEvent
 from meshlb.core.swim.membership import Membership
@@ -35,8 +35,10 @@ class WatchedClaims(ClaimMachine):
     process: "Process"
 
     def receive(self, event: Event, now: float) -> list[Effect]:
-        if isinstance(event, PeerMessage) and isinstance(event.message, ViewMark):
-            self.process.watcher.marked(self.process, event.sender, event.message.view_id)
+        if isinstance(event, PeerMessages):
+            for message in event.messages:
+                if isinstance(message, ViewMark):
+                    self.process.watcher.marked(self.process, event.sender, message.view_id)
         return self._shown(super().receive(event, now))
 
     def handle_timer(self, now: float) -> list[Effect]:
