@@ -22,6 +22,7 @@ import trio
 from meshlb.net.deadlines import Deadlines, Expiring
 from meshlb.net.last_resort import end_failed
 from meshlb.net.linger import Found, Linger
+from meshlb.net.pipe import open_pipe
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -40,12 +41,13 @@ Handler = Callable[[int], None]
 
 
 class Reactor:
-    """Owns the epoll descriptor and the deadlines; `close` or the end of `run` releases them.
+    """Owns the epoll descriptor, the deadlines and a pipe; `close` releases them.
 
     Attributes:
         batch: counts the batches; what an event of this one tells of happened before it began.
         now: trio's clock in seconds, read once a batch.
         deadlines: where connections have their time-outs checked.
+        pipe: for bulk from socket to socket; None where the system cannot do that.
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,7 @@ class Reactor:
         self.batch = 0
         self.now = trio.current_time()
         self.deadlines = Deadlines()
+        self.pipe = open_pipe()
 
     def __len__(self) -> int:
         """The number of registered descriptors."""
@@ -99,9 +102,12 @@ class Reactor:
         self.now = trio.current_time()
 
     def close(self) -> None:
-        """Release the epoll descriptor; registered sockets stay open."""
+        """Release its descriptors; registered sockets stay open."""
         self._handlers.clear()
         self._epoll.close()
+        if self.pipe is not None:
+            self.pipe.close()
+            self.pipe = None
 
     async def run(self) -> None:
         """Serve until cancelled; a callback that raises is logged and its descriptor dropped."""

@@ -23,6 +23,9 @@ from meshlb.proxy.stream import Stream
 PAIRS_MAX: Final = 65_536
 """Tunnels that one process can have in the kernel; further ones stay in user space."""
 
+MESSAGES_MIN: Final = 4
+"""So many in a row have to come through user space before the kernel takes over."""
+
 DELIVERY_PAUSE_S: Final = 0.0005
 DELIVERY_PAUSE_S_MAX: Final = 0.05
 """How long to wait before asking again whether redirected bytes have reached the peer's TCP."""
@@ -33,8 +36,15 @@ log = structlog.get_logger()
 class KernelRelay:
     """Of one process."""
 
-    def __init__(self, reactor: Reactor, *, pairs_max: int) -> None:
+    def __init__(
+        self, reactor: Reactor, *, pairs_max: int, messages_min: int = MESSAGES_MIN
+    ) -> None:
         """Load the program; `run` serves it, `close` releases it once its tunnels have ended.
+
+        Args:
+            reactor: of the process.
+            pairs_max: tunnels that there is room for.
+            messages_min: what a direction has to send before its tunnel goes into the kernel.
 
         Raises:
             BpfError: the kernel has not what it takes, or does not allow it.
@@ -42,6 +52,7 @@ class KernelRelay:
         self.program = RelayProgram(pairs_max)
         self._reactor = reactor
         self._pairs_max = pairs_max
+        self.messages_min = messages_min
         self._ends: list[RelayedEnd | None] = []
         self._free_pairs: list[int] = []
         self.is_aside = False

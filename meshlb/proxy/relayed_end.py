@@ -4,8 +4,8 @@ Owns when the kernel may carry the bytes from here to the peer, and how much. Ea
 a tunnel is in one of these states:
 
     UNSEATED the program does not know the sockets yet; bytes go through user space
-             → USER once all that both had received has been read: the program would be given
-               again what was read in part
+             → USER once it has sent some messages, and all that both had received has been read:
+               the program would be given again what was read in part
              → APART where the program cannot take them, for good
     USER     the program passes what arrives to user space, and the end sends it on, as any end
              of a tunnel does
@@ -25,6 +25,8 @@ What follows from how the kernel does it:
 - Bytes that user space sends would overtake that queue, and a FIN too: both wait until the peer's
   TCP has taken all that was redirected. The kernel does not announce that, so
   one task asks for it, with pauses that grow.
+- From a seated socket nothing can be spliced, and none may leave. So whoever begins with bulk has
+  to stay without a seat, and whoever is silent can: messages are what the kernel is there for.
 - User space learns what happens through the program's ring. Epoll only reports the end of a
   socket that is carried: being woken for each message is what the relay is there to avoid.
 """
@@ -78,10 +80,21 @@ class RelayedEnd(TunnelEnd):
         state: of the direction from here to the peer; see the module's docstring.
     """
 
-    __slots__ = ("_base", "_passed_bytes", "_redirected_bytes", "_relay", "_twin", "place", "state")
+    __slots__ = (
+        "_base",
+        "_messages",
+        "_passed_bytes",
+        "_redirected_bytes",
+        "_relay",
+        "_twin",
+        "place",
+        "state",
+    )
 
     _base: int
     """What the peer's TCP had taken in all, less what had been redirected by then."""
+    _messages: int
+    """Small reads in a row."""
     _passed_bytes: int
     """What the program has passed to user space, and was read here."""
     _redirected_bytes: int
@@ -98,13 +111,18 @@ class RelayedEnd(TunnelEnd):
         self._twin = twin
         self.place = -1
         self.state = UNSEATED
-        self._base = self._passed_bytes = self._redirected_bytes = 0
+        self._base = self._messages = self._passed_bytes = self._redirected_bytes = 0
 
     def sit(self, place: int) -> None:
         """The program knows the socket from now on, and passes everything."""
         self.place = place
         self._passed_bytes = 0
         self._relay.program.rows[place * COLUMNS + NOTICED] = 1
+
+    @property
+    def may_splice(self) -> bool:
+        """Not while it is seated: what was passed would be overlooked."""
+        return self.place < 0 and super().may_splice
 
     @property
     def sock(self) -> socket.socket:
@@ -146,6 +164,7 @@ class RelayedEnd(TunnelEnd):
             self._listen_for(READ)
 
     def _pass_on(self, chunk: bytes) -> None:
+        self._messages = 0 if self.is_bulky else self._messages + 1
         self._passed_bytes += len(chunk)
         if self.state == CARRIED:
             if not self.is_delivered():
@@ -246,7 +265,8 @@ class RelayedEnd(TunnelEnd):
         if self._relay.is_aside:
             return
         if self.state == UNSEATED:
-            self._take_seats()
+            if self._messages >= self._relay.messages_min and not peer.is_bulky:
+                self._take_seats()
             return
         if (
             self.state != USER

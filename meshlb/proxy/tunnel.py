@@ -23,6 +23,9 @@ RECHECK_S_MAX = 30.0
 """Tunnels are asked for their time-outs at least so often: those that have ended are held by the
 wheel of time-outs until they are asked."""
 
+BULKY_BYTES_MIN = READ_BYTES // 2
+"""Who finds so much at a time reads on without copying it: one piece of TCP may be that large."""
+
 
 class Lease:
     """What a tunnel holds while it lives; all of it outlives the process in a hand-over.
@@ -104,14 +107,16 @@ class TunnelEnd(Stream):
 
     Attributes:
         ended: it has sent its FIN.
+        is_bulky: it has just sent more than messages mostly have.
         moved_bytes: read from it, and not yet counted by its tunnel.
         shut: the peer's FIN has been passed on to it.
     """
 
-    __slots__ = ("ended", "moved_bytes", "peer", "shut", "tunnel")
+    __slots__ = ("ended", "is_bulky", "moved_bytes", "peer", "shut", "tunnel")
 
     moved_bytes: int
     ended: bool
+    is_bulky: bool
     peer: "TunnelEnd"
     shut: bool
     tunnel: "Tunnel"
@@ -120,7 +125,7 @@ class TunnelEnd(Stream):
     def of(cls, reactor: Reactor, stream: Stream) -> Self:
         """Take over the channel of `stream`, which is spent afterwards."""
         end = cls(reactor, stream._sock)
-        end.ended = end.shut = False
+        end.ended = end.shut = end.is_bulky = False
         end.moved_bytes = 0
         end.take_over(stream)
         return end
@@ -129,7 +134,7 @@ class TunnelEnd(Stream):
     def adopted(cls, reactor: Reactor, carried: Carried) -> Self:
         """Go on with an end of another process, after `Tunnel.go_on`."""
         end = cls(reactor, carried.sock)
-        end.ended, end.shut = carried.ended, carried.shut
+        end.ended, end.shut, end.is_bulky = carried.ended, carried.shut, False
         end.backlog = bytearray(carried.backlog) or None
         end.progress_at = reactor.now - carried.silent_s
         end.moved_bytes = 0
@@ -175,8 +180,15 @@ class TunnelEnd(Stream):
         elif event & BROKEN:
             self.mute()
 
+    @property
+    def may_splice(self) -> bool:
+        """Whether the kernel can take bytes from here to the peer as they are."""
+        return self.is_plain and self.peer.is_plain and self._reactor.pipe is not None
+
     def _relay_read(self) -> bool:
         """Move one read's worth; False where there was nothing yet."""
+        if self.is_bulky and self.may_splice:
+            return self._splice()
         try:
             chunk = self._sock.recv(READ_BYTES)
         except BlockingIOError:
@@ -189,7 +201,30 @@ class TunnelEnd(Stream):
             return True
         self.progress_at = self._reactor.now
         self.moved_bytes += len(chunk)
+        self.is_bulky = len(chunk) >= BULKY_BYTES_MIN
         self._pass_on(chunk)
+        return True
+
+    def _splice(self) -> bool:
+        """The same, without seeing the bytes: not to copy them is worth it for many only."""
+        pipe = self._reactor.pipe
+        assert pipe is not None
+        try:
+            moved, left = pipe.carry(self.fd, self.peer.fd)
+        except BlockingIOError:
+            self.is_bulky = False
+            return False
+        except OSError:
+            self.tunnel.abort()
+            return True
+        if not moved:
+            self._end()
+            return True
+        self.progress_at = self._reactor.now
+        self.moved_bytes += moved
+        self.is_bulky = moved >= BULKY_BYTES_MIN
+        if left:
+            self._pass_on(left)
         return True
 
     def _pass_on(self, chunk: bytes) -> None:

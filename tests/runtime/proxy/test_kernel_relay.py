@@ -12,7 +12,7 @@ from meshlb.net.bpf.calls import BpfError
 from meshlb.net.bpf.relay_program import REDIRECTED
 from meshlb.net.reactor import Reactor
 from meshlb.proxy.kernel_probe import probe
-from meshlb.proxy.kernel_relay import KernelRelay, open_relay
+from meshlb.proxy.kernel_relay import MESSAGES_MIN, KernelRelay, open_relay
 from meshlb.proxy.relayed_end import CARRIED, CREDIT_BYTES_MAX, RelayedEnd
 from tests.fakes.privileges import as_nobody, need_kernel_relay
 from tests.runtime.proxy.rig import eventually, scripted
@@ -124,10 +124,32 @@ async def test_a_tunnel_in_the_kernel_wakes_nobody_for_its_messages(tmp_path):
         await trio.lowlevel.checkpoint()
 
 
+async def test_a_tunnel_goes_into_the_kernel_with_its_messages_and_not_with_bulk():
+    need_kernel_relay()
+    async with running(relay=MESSAGES_MIN) as rig:
+        assert rig.relay is not None
+        client, backend = rig.tunnel()
+        for number in range(MESSAGES_MIN):
+            assert rig.relay.seated == 0, "it would need no place if it stayed silent"
+            await backend.send_all(b"message %d" % number)
+            assert await client.receive_some() == b"message %d" % number
+        await eventually(lambda: rig.relay.seated == 1)
+        client, backend = rig.tunnel()
+        payload = bytes(range(256)) * (1 << 15)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backend.send_all, payload)
+            received = bytearray()
+            while len(received) < len(payload):
+                await trio.sleep(0.001)  # More is waiting for it than a message.
+                received += await client.receive_some(1 << 20)
+        assert received == payload
+        assert rig.relay.seated == 1
+
+
 async def test_a_reader_that_stalls_has_no_more_than_its_credit_waiting_in_the_kernel():
     need_kernel_relay()
     payload = random.Random(5).randbytes(1 << 20)
-    async with running(relay=True) as rig:
+    async with running(relay=0) as rig:
         client, backend = rig.tunnel()
         end = rig.tunnels[0].downstream
         assert isinstance(end, RelayedEnd)

@@ -1,8 +1,8 @@
 """What goes through tunnels arrives, whole and in order, whatever their ends do.
 
 Every tunnel has a plan, drawn from a seed: sizes of writes, pauses, how fast the ends read, who
-ends first and how. The suite runs in user
-space and through the kernel; MESHLB_TUNNELS and MESHLB_SEED make it larger, or another one.
+ends first and how. The suite runs in user space and through the kernel; MESHLB_TUNNELS and
+MESHLB_SEED make it larger, or another one.
 """
 
 import os
@@ -14,8 +14,7 @@ import pytest
 import trio
 
 from meshlb.proxy.relayed_end import CREDIT_BYTES_MAX
-from tests.fakes.privileges import need_kernel_relay
-from tests.runtime.proxy.test_tunnel import Rig, running
+from tests.runtime.proxy.test_tunnel import WAYS, Rig, possible, running
 
 TUNNELS = int(os.environ.get("MESHLB_TUNNELS", "300"))
 SEED = int(os.environ.get("MESHLB_SEED", "1"))
@@ -24,11 +23,9 @@ SIZES = (0, 1, 64, 1_000, 20_000, 300_000, 3 * CREDIT_BYTES_MAX)
 SIZE_WEIGHTS = (3, 4, 8, 6, 5, 3, 1)
 
 
-@pytest.fixture(params=["reactor", "kernel"])
-def relay(request: pytest.FixtureRequest) -> bool:
-    if request.param == "kernel":
-        need_kernel_relay()
-    return request.param == "kernel"
+@pytest.fixture(params=WAYS)
+def relay(request: pytest.FixtureRequest) -> int | None:
+    return possible(request.param)
 
 
 @dataclass

@@ -11,10 +11,11 @@ import trio
 import trio.testing
 
 from meshlb.config.schema import BackendSettings
+from meshlb.net.pipe import Pipe
 from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.counters import ProxyCounters
-from meshlb.proxy.kernel_relay import KernelRelay
+from meshlb.proxy.kernel_relay import MESSAGES_MIN, KernelRelay
 from meshlb.proxy.stream import Stream
 from meshlb.proxy.tunnel import RECHECK_S_MAX, Lease, Tunnel, TunnelEnd
 from tests.fakes.privileges import need_kernel_relay
@@ -22,13 +23,22 @@ from tests.runtime.proxy.rig import eventually
 
 TEST_S_MAX = 300
 
+WAYS = {"reactor": None, "kernel": 0, "kernel after messages": MESSAGES_MIN}
+"""How many messages it takes until a tunnel's bytes go through the kernel alone; None: it never
+comes to that."""
 
-@pytest.fixture(params=["reactor", "kernel"])
-def relay(request: pytest.FixtureRequest) -> bool:
-    """Whether the tunnels' bytes go through the kernel alone."""
-    if request.param == "kernel":
+
+def possible(way: str) -> int | None:
+    """One of `WAYS`; skips the test where there is no such way."""
+    messages_min = WAYS[way]
+    if messages_min is not None:
         need_kernel_relay()
-    return request.param == "kernel"
+    return messages_min
+
+
+@pytest.fixture(params=WAYS)
+def relay(request: pytest.FixtureRequest) -> int | None:
+    return possible(request.param)
 
 
 class Silent(Stream):
@@ -41,10 +51,12 @@ class Silent(Stream):
 class Rig:
     """Tunnels between outer sockets, and what they reported."""
 
-    def __init__(self, relay: bool) -> None:
+    def __init__(self, relay: int | None) -> None:
         self.counters = ProxyCounters()
         self.reactor = Reactor()
-        self.relay = KernelRelay(self.reactor, pairs_max=2_000) if relay else None
+        self.relay: KernelRelay | None = None
+        if relay is not None:
+            self.relay = KernelRelay(self.reactor, pairs_max=2_000, messages_min=relay)
         self.renewals = 0
         self.released = 0
         self.outer: list[trio.SocketStream] = []
@@ -99,7 +111,7 @@ def tcp_pair() -> tuple["trio.socket.SocketType", socket.socket]:
 
 
 @asynccontextmanager
-async def running(relay: bool) -> AsyncIterator[Rig]:
+async def running(relay: int | None) -> AsyncIterator[Rig]:
     rig = Rig(relay)
     try:
         with trio.fail_after(TEST_S_MAX):
@@ -181,6 +193,39 @@ async def test_a_slow_reader_holds_its_sender_back_instead_of_filling_memory(rel
             while True:
                 sent += await client.socket.send(b"x" * 65_536)
         assert sent < 64 << 20
+
+
+async def test_bulk_goes_from_socket_to_socket_without_being_read():
+    class Counting(Pipe):
+        carried = 0
+
+        def carry(self, source_fd: int, target_fd: int) -> tuple[int, bytes]:
+            taken, left = super().carry(source_fd, target_fd)
+            self.carried += taken - len(left)
+            return taken, left
+
+    payload = random.Random(9).randbytes(8 << 20)
+    async with running(None) as rig:
+        assert rig.reactor.pipe is not None
+        rig.reactor.pipe.close()
+        pipe = rig.reactor.pipe = Counting()
+        client, backend = rig.tunnel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, payload)
+            received = bytearray()
+            while len(received) < len(payload):
+                received += await backend.receive_some(300_000)
+        assert received == payload
+        assert pipe.carried > len(payload) / 4
+        carried = pipe.carried
+        for _ in range(3):
+            await client.send_all(b"message")
+            assert await backend.receive_some() == b"message"
+        assert pipe.carried - carried <= len(b"message"), "messages are not worth it"
+        await client.aclose()
+        await backend.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert rig.counters.relayed_up_bytes == len(payload) + 3 * len(b"message")
 
 
 async def test_both_directions_at_once_stay_in_order(relay):
