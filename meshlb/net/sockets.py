@@ -101,8 +101,26 @@ def ends_of(fd: int) -> tuple[Address, Address]:
         return Address(*sock.getpeername()[:2]), Address(*sock.getsockname()[:2])
 
 
+def accept(listening: socket.socket, family: socket.AddressFamily) -> tuple[socket.socket, str]:
+    """The next client of a socket of `family`: its connection, non-blocking, and its address.
+
+    `socket.accept` asks the listening socket for its family and kind by way of enums, which takes
+    longer than the system call.
+
+    Raises:
+        OSError: nobody waits, or has gone already.
+    """
+    fd, peer = listening._accept()  # type: ignore[attr-defined]  # what `accept` itself calls
+    sock = socket.socket(family, socket.SOCK_STREAM, 0, fd)
+    sock.setblocking(False)
+    return sock, peer[0]
+
+
 def no_delay(sock: socket.socket) -> None:
-    """Send small writes at once; a socket that is gone already is left alone."""
+    """Send small writes at once; a socket that is gone already is left alone.
+
+    What a listening socket is told holds for all that are accepted there.
+    """
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

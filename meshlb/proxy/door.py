@@ -19,6 +19,7 @@ from meshlb.net.reactor import READ, Reactor
 from meshlb.net.sockets import (
     BACKLOG_CONNECTIONS,
     OUT_OF_RESOURCES,
+    accept,
     address_of,
     describe,
     no_delay,
@@ -64,14 +65,19 @@ class Door(ABC):
     ) -> None:
         """Own a bound socket; `listen` lets clients in. `turn`: None where nobody shares it."""
         self.name = name
-        self.address = address_of(sock)
         self.reactor = reactor
         self.tally = tally
-        self._sock: socket.socket | None = sock
+        self.take(sock)
         self._accepts_max = accepts_max
         self._turn = turn
         self._accepting = False
         self._paused = False
+
+    def take(self, sock: socket.socket) -> None:
+        """Own `sock`, and accept there after `listen`; it may be the one it has already."""
+        self._sock: socket.socket | None = sock
+        self._family = sock.family
+        self.address = address_of(sock)
 
     @abstractmethod
     def welcome(self, sock: socket.socket, peer: str) -> None:
@@ -95,6 +101,7 @@ class Door(ABC):
         if self._sock is None or self._accepting:
             return
         try:
+            no_delay(self._sock)
             self._sock.listen(BACKLOG_CONNECTIONS)
         except OSError as error:
             raise ListenError(f"cannot listen on {self.address}: {describe(error)}") from error
@@ -102,11 +109,6 @@ class Door(ABC):
             return
         self._accepting = True
         self.reactor.register(self._sock.fileno(), self._on_newcomers)
-
-    def take(self, sock: socket.socket) -> None:
-        """Own `sock`, and accept there after `listen`; it may be the one it has already."""
-        self._sock = sock
-        self.address = address_of(sock)
 
     def give_up(self, *, close: bool) -> None:
         """Accept no longer on the present socket; clients that are connected stay.
@@ -155,7 +157,7 @@ class Door(ABC):
                 self._pause("the limit of connections is reached")
                 return False
             try:
-                sock, peer = self._sock.accept()
+                sock, peer = accept(self._sock, self._family)
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -163,9 +165,7 @@ class Door(ABC):
                     self._pause("the node is out of descriptors or memory")
                     return False
                 continue
-            sock.setblocking(False)
-            no_delay(sock)
-            self.welcome(sock, peer[0])
+            self.welcome(sock, peer)
         return True
 
     def _pause(self, reason: str) -> None:

@@ -110,10 +110,11 @@ class Downstream(Deciding):
     def _end(self) -> None:
         """The client has sent its FIN; it may still read."""
         self._ended = True
-        self.watch_reading(False)
-        if self.phase is LINGER or (self.phase is HEAD and not self.backlog):
+        if self.phase in (HEAD, LINGER) and not self.backlog:
             self.close()
-        elif self._uploading:
+            return
+        self.watch_reading(False)
+        if self._uploading and self.phase is not LINGER:
             self.lost()
 
     def _collect_head(self, chunk: bytes) -> None:
@@ -272,6 +273,7 @@ class Downstream(Deciding):
         early = self._uploading
         upstream.release(reusable=reusable and not early)
         if not self._keep_alive or early:
+            self._ended = self._ended or self._has_said_all()
             self.linger()
             return
         self.phase = HEAD
@@ -281,6 +283,13 @@ class Downstream(Deciding):
             self.watch_reading(False)
         else:
             self._next_request()
+
+    def _has_said_all(self) -> bool:
+        """Whether nothing can follow, so that a close does not reset the answer on its way."""
+        request = self._request
+        if request is None or request.keep_alive or self._buffer:
+            return False
+        return request.body.kind is NONE
 
     def _next_request(self) -> None:
         """The connection is free: take up what was pipelined, and read on."""

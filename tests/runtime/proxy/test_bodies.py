@@ -178,7 +178,7 @@ async def test_a_large_download_reaches_a_slow_client_whole_and_within_bounds(tm
         expected = chunked(LARGE[:99], LARGE[99:]) if frame == "chunked" else LARGE
         while len(heard) < len(expected):
             heard += await client.some(200_000)
-            worst = max(worst, *backlogs(rig))
+            worst = max([worst, *backlogs(rig)])
             await trio.sleep(0.001)
         assert hashlib.sha256(heard).digest() == hashlib.sha256(expected).digest()
         assert 0 < worst <= STREAM_BACKLOG_MAX

@@ -1,10 +1,15 @@
 """Connections that serve several requests, on both sides, and how they end."""
 
+import socket
+
 import pytest
 import trio
 
+from meshlb.proxy.client import Phase
 from tests.runtime.proxy.messages import get, head, ok, ok_chunked, post
 from tests.runtime.proxy.rig import scripted
+
+LAST = b"Connection: close"
 
 
 async def test_two_requests_of_one_client_share_one_connection_to_the_backend(tmp_path):
@@ -99,6 +104,39 @@ async def test_connection_close_of_the_client_ends_its_connection_and_not_the_ba
         await backend.silent()
         await client.close()
         await rig.settled(idle_upstreams=1, descriptors=1)
+
+
+async def test_a_client_that_has_said_all_is_let_go_with_its_last_byte(tmp_path):
+    async with scripted(tmp_path) as rig:
+        client = await rig.exchange(get(b"/", b"Connection: close"))
+        backend = await rig.accept()
+        await backend.message()
+        await backend.say(ok(b"bye"))
+        assert (await client.message()).body == b"bye"
+        await client.ended()
+        assert not rig.downstreams
+
+
+@pytest.mark.parametrize("request_", [get(b"/", LAST), post(b"body", LAST)])
+async def test_a_client_that_ends_its_side_late_gets_the_rest_of_its_last_response(
+    tmp_path, request_
+):
+    body = b"x" * 100_000
+    async with scripted(tmp_path) as rig:
+        client = await rig.client(receive_bytes=4_096)
+        await client.say(request_)
+        backend = await rig.accept()
+        await backend.message()
+        (downstream,) = rig.downstreams
+        downstream.plain_sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        rig.nursery.start_soon(backend.say, ok(body))
+        heard = (await client.head()).body
+        while downstream.phase is not Phase.LINGER:
+            heard += await client.some(4_096)
+        assert downstream.backlog
+        await client.fin()
+        heard += await client.rest()
+        assert heard == body
 
 
 async def test_connection_close_of_the_backend_ends_its_connection_and_not_the_clients(tmp_path):

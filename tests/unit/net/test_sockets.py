@@ -52,6 +52,24 @@ async def test_a_bound_address_refuses_connections_until_it_listens(host):
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_who_is_accepted_is_ready_for_the_reactor(host):
+    with closing(sockets.bind_tcp(Address(host, 0))) as listening:
+        sockets.no_delay(listening)
+        listening.listen()
+        with closing(socket.create_connection(listening.getsockname()[:2])) as client:
+            sock, peer = sockets.accept(listening, listening.family)
+            with closing(sock):
+                assert peer == host
+                assert (sock.family, sock.type) == (listening.family, socket.SOCK_STREAM)
+                assert sock.getpeername() == client.getsockname()
+                assert not sock.getblocking()
+                assert not sock.get_inheritable()
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        with pytest.raises(BlockingIOError):
+            sockets.accept(listening, listening.family)
+
+
 @pytest.mark.parametrize("bind", [sockets.bind_tcp, sockets.bind_udp])
 def test_an_address_in_use_is_named_in_the_error(bind):
     with closing(bind(Address("127.0.0.1", 0))) as first:
