@@ -9,6 +9,7 @@ MeshlbError
 ├── HandOverError        the other process of an upgrade: gone, late, or not of our kind
 ├── RelayError           this machine: it has no kernel relay, and the operator wants one
 ├── ListenError          an address that cannot be bound
+├── DescriptorError      this machine: it allows the node too few open files
 ├── WorkerError          another process of this node: stuck, or it makes no sense
 │   └── WorkerGoneError      it has ended
 ├── DownstreamError      the client: bad syntax, limits, time-outs        (has an HTTP status)
@@ -61,6 +62,10 @@ class RelayError(MeshlbError):
 
 class ListenError(MeshlbError):
     """An address cannot be bound; the message names the address and the reason."""
+
+
+class DescriptorError(MeshlbError):
+    """A node cannot run with so few descriptors; the message says how to allow it more."""
 
 
 class HandOverError(MeshlbError):

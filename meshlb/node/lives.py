@@ -4,7 +4,6 @@ Owns what outlives a membership: signals, the reactor, the node's doors and its 
 ends for good, or for an upgrade; if that fails the next one begins, with the same connections.
 """
 
-import resource
 import signal
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ import trio
 
 from meshlb.config import Settings
 from meshlb.net.reactor import Reactor
+from meshlb.node import descriptors
 from meshlb.node.collector import spare_the_collector
 from meshlb.node.doors import Doors
 from meshlb.node.life import Lasting, Node
@@ -44,11 +44,12 @@ async def run(
         upgrades: this is the whole of a process, which may have to take over from another one.
 
     Raises:
+        DescriptorError: the process may have too few of them.
         ListenError: an address cannot be bound.
         StoreError: the store cannot be opened.
         HandOverError: the process before this one goes on by itself.
     """
-    _raise_descriptor_limit()
+    descriptors.take_all()
     spare_the_collector()
     heritage = Heritage.expected() if upgrades else None
     inherited = None if heritage is None else await heritage.claim(settings)
@@ -105,9 +106,3 @@ async def _hand_over(heir: Heir, settings: Settings, lasting: Lasting) -> bool:
     lasting.doors.hand_over()
     log.info("the node goes on in another process", pid=heir.pid)
     return True
-
-
-def _raise_descriptor_limit() -> None:
-    """As many descriptors as this user may have: each client needs two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
