@@ -24,7 +24,7 @@ UPGRADE_POLL_S: Final = 0.1
 @pool_option
 @click.argument("key")
 def unpin(client: AdminClient, as_json: bool, pool: str | None, key: str) -> None:
-    """Forget the pin of the session KEY, cluster-wide."""
+    """Forget the pin of the session KEY, on all nodes."""
     answer = client.send("DELETE", "/v1/pins", pool=the_pool(client, pool), key=key)
     show_json(answer) if as_json else show.line("unpinned")
 
@@ -34,7 +34,10 @@ def unpin(client: AdminClient, as_json: bool, pool: str | None, key: str) -> Non
 @pool_option
 @click.argument("backend")
 def drain(client: AdminClient, as_json: bool, pool: str | None, backend: str) -> None:
-    """Give BACKEND no new sessions, cluster-wide; it keeps those it has."""
+    """Give BACKEND no new sessions, on all nodes.
+
+    It keeps those it has.
+    """
     _set_state(client, as_json, pool, backend, "draining")
 
 
@@ -43,7 +46,10 @@ def drain(client: AdminClient, as_json: bool, pool: str | None, backend: str) ->
 @pool_option
 @click.argument("backend")
 def ready(client: AdminClient, as_json: bool, pool: str | None, backend: str) -> None:
-    """Let BACKEND serve again, cluster-wide; its health decides."""
+    """Let BACKEND serve again, on all nodes.
+
+    From now on its health decides.
+    """
     _set_state(client, as_json, pool, backend, "up")
 
 
@@ -52,7 +58,10 @@ def ready(client: AdminClient, as_json: bool, pool: str | None, backend: str) ->
 @pool_option
 @click.argument("backend")
 def maintenance(client: AdminClient, as_json: bool, pool: str | None, backend: str) -> None:
-    """Give BACKEND nothing, cluster-wide; its sessions move when they are next used."""
+    """Give BACKEND nothing, on all nodes.
+
+    Its sessions move when they are next used.
+    """
     _set_state(client, as_json, pool, backend, "maintenance")
 
 
@@ -60,9 +69,10 @@ def maintenance(client: AdminClient, as_json: bool, pool: str | None, backend: s
 @admin_options
 @click.argument("member")
 def forget(client: AdminClient, as_json: bool, member: str) -> None:
-    """Count the dead MEMBER as having left: it was taken away, and does not come back.
+    """Count the dead MEMBER as having left.
 
-    A dead member counts for the majority, and what was unpinned is kept for it.
+    It was taken away, and does not come back: a dead member counts for the majority, and what was
+    unpinned is kept for it.
     """
     answer = client.send("DELETE", f"/v1/members/{quote(member, safe='')}")
     show_json(answer) if as_json else show.line(f"{member} is forgotten")
@@ -71,7 +81,10 @@ def forget(client: AdminClient, as_json: bool, member: str) -> None:
 @click.command()
 @admin_options
 def reload(client: AdminClient, as_json: bool) -> None:
-    """Have the node go by its configuration file as it is now; every connection stays."""
+    """Have the node go by its file as it is now.
+
+    Every connection stays. Of a faulty file every fault is told, and nothing changes.
+    """
     answer = client.send("POST", "/v1/reload", timeout_s=RELOAD_S_MAX)
     if as_json:
         show_json(answer)
@@ -83,7 +96,10 @@ def reload(client: AdminClient, as_json: bool) -> None:
 @click.command()
 @admin_options
 def upgrade(client: AdminClient, as_json: bool) -> None:
-    """Have the program as it is installed now take over from the node, with every connection."""
+    """Have the program as it is installed now take over.
+
+    It takes every connection with it.
+    """
     failed_before = client.ask("/v1/status")["upgrade"]["failed_at"]
     answer = client.send("POST", "/v1/upgrade", timeout_s=UPGRADE_S_MAX)
     deadline = time.monotonic() + UPGRADE_S_MAX

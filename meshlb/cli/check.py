@@ -13,7 +13,10 @@ CONFIG = click.Path(path_type=Path)
 @click.command()
 @click.argument("config", type=CONFIG)
 def check(config: Path) -> None:
-    """Say whether the file CONFIG is good; exit 2 with every fault where it is not."""
+    """Say whether the file CONFIG is good, or all its faults.
+
+    The exit code is 2 where there are any. No port is opened: a node may run beside it.
+    """
     from meshlb.config import load
     from meshlb.config.certificates import out_of_date, utc_now
     from meshlb.config.tls_faults import warnings

@@ -31,9 +31,10 @@ def demo(
     kill: bool,
     no_browser: bool,
 ) -> None:
-    """Watch clients keep their backend while nodes die: a whole mesh on this machine.
+    """Watch clients keep their backend while nodes die.
 
-    Exits with 0 only if no client lost its backend without cause.
+    Nodes, backends and clients all run on this machine. Exits with 0 only if no client lost its
+    backend without cause.
     """
     from meshlb.demo.director import Plan, direct
 

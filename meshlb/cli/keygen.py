@@ -10,5 +10,5 @@ SECRET_BYTES = 32
 
 @click.command()
 def keygen() -> None:
-    """Print a new cluster secret, for `secrets` or a `secrets_file`."""
+    """Print a new secret for `secrets` or a `secrets_file`."""
     click.echo(base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode())

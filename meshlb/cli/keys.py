@@ -23,10 +23,10 @@ force_option = click.option(
 
 @click.group()
 def keys() -> None:
-    """Rotate the cluster's secrets: install, use, remove; each step is for all members.
+    """Rotate the cluster's secrets: install, use, remove.
 
-    KEY is the id that `list` shows, the secret itself in base64, or - to read the secret from
-    stdin, where no other user of the machine can see it.
+    Each step is for all members. KEY is the id that `list` shows, the secret itself in base64, or -
+    to read the secret from stdin, where no other user of the machine can see it.
     """
 
 
@@ -56,7 +56,10 @@ def install(client: AdminClient, as_json: bool, key: str) -> None:
 @force_option
 @click.argument("key")
 def use(client: AdminClient, as_json: bool, force: bool, key: str) -> None:
-    """Have all members seal with KEY; refused until all live members hold it."""
+    """Have all members seal with KEY.
+
+    Refused until all live members hold it.
+    """
     body = {"use": True, "force": force}
     answer = client.send("PUT", f"/v1/keys/{_key_id(key)}", body=body)
     _report(answer, "seals with", as_json=as_json)
@@ -67,9 +70,10 @@ def use(client: AdminClient, as_json: bool, force: bool, key: str) -> None:
 @force_option
 @click.argument("key")
 def remove(client: AdminClient, as_json: bool, force: bool, key: str) -> None:
-    """Have all members forget KEY; refused while a member, live or dead, may still need it.
+    """Have all members forget KEY.
 
-    Load-balancer cookies that KEY sealed open no more: leave time for clients to come back.
+    Refused while a member, live or dead, may still need it. Load-balancer cookies that KEY sealed
+    open no more: leave time for clients to come back.
     """
     answer = client.send("DELETE", f"/v1/keys/{_key_id(key)}", force="true" if force else "false")
     _report(answer, "has forgotten", as_json=as_json)

@@ -123,9 +123,10 @@ def pins(
 @pool_option
 @click.argument("key")
 def explain(client: AdminClient, as_json: bool, pool: str | None, key: str) -> None:
-    """Why the session KEY goes where it goes: who pinned it, when, and why it moved.
+    """Why the session KEY goes where it goes.
 
-    KEY is what the client sends: a cookie's value, a header's value, an address.
+    Tells who pinned it, when, and why it moved. KEY is what the client sends: a cookie's value, a
+    header's value, an address.
     """
     answer = client.ask("/v1/explain", pool=the_pool(client, pool), key=key)
     if as_json:
@@ -150,7 +151,7 @@ def explain(client: AdminClient, as_json: bool, pool: str | None, key: str) -> N
 @admin_options
 @click.option("--all", "shows_all", is_flag=True, help="Every pin that moved, as far as listed.")
 def heals(client: AdminClient, as_json: bool, shows_all: bool) -> None:
-    """The partitions that have ended, and which pins moved when they did."""
+    """The partitions that have ended, and which pins moved."""
     answer = client.ask("/v1/heals")
     if as_json:
         show_json(answer)

@@ -17,7 +17,7 @@ from meshlb.errors import ConfigError, MeshlbError
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
 @click.option("--log-format", type=click.Choice(logs.FORMATS), default="auto", show_default=True)
 def run(config: Path, log_level: str, log_format: str) -> None:
-    """Run a node with the configuration file CONFIG until SIGTERM or Ctrl-C."""
+    """Run a node by the file CONFIG, until SIGTERM or Ctrl-C."""
     from meshlb.config import load
 
     # What comes before the node can obey waits for it, rather than ending the process.

@@ -19,7 +19,10 @@ FRAMES_PER_SECOND: Final = 4
 @admin_options
 @click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(0.1, 60.0))
 def top(client: AdminClient, as_json: bool, interval: float) -> None:
-    """A live view of the node, until Ctrl-C; outside a terminal, one picture."""
+    """A live view of the node, until Ctrl-C.
+
+    Outside a terminal it is one picture.
+    """
     console = show.console()
     if as_json:
         show_json({part: client.ask(f"/v1/{part}") for part in ("status", "members", "pools")})
