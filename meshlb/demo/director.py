@@ -28,7 +28,7 @@ from meshlb.demo.view import Picture, hints, line, summary
 from meshlb.demo.watch import Watch
 from meshlb.errors import MeshlbError
 
-START_S: Final = 30.0
+START_S: Final = 60.0
 """How long the mesh may take to come up on a busy machine."""
 LOOK_S: Final = 0.2
 REPORT_S: Final = 5.0

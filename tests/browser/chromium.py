@@ -25,7 +25,7 @@ QUIET = [
     "--disable-sync",
     "--no-first-run",
 ]
-ANSWER_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 60.0
 ANSWER_BYTES_MAX = 64 * 2**20
 WINDOW = "1200,800"
 
@@ -52,7 +52,7 @@ class Browser(Child):
 
     def __enter__(self) -> Self:
         self.start()
-        wait_until(lambda: accepts(self._port), "chromium accepts", timeout_s=40)
+        wait_until(lambda: accepts(self._port), "chromium accepts")
         return self
 
     def __exit__(

@@ -26,7 +26,6 @@ def demo(tmp_path: Path) -> Iterator[Child]:
         wait_until(
             lambda: "the mesh is whole" in child.output() or not child.is_running,
             "the demo is up",
-            timeout_s=60,
         )
         assert child.is_running, child.output()
         yield child
@@ -55,7 +54,7 @@ def test_the_chat_page_finds_its_backend_again_after_its_node_is_killed(
         assert page.evaluate(mine) == SAID
 
         os.kill(pid_of(demo, node), signal.SIGKILL)
-        page.wait_for("document.getElementById('reconnections').textContent === '1'", timeout_s=30)
+        page.wait_for("document.getElementById('reconnections').textContent === '1'")
 
         assert text(page, "node") != node
         assert text(page, "backend") == backend

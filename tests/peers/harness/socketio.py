@@ -12,7 +12,7 @@ from typing import Any, Self
 import pytest
 
 from tests.peers.harness.backends import require
-from tests.peers.harness.child import wait_until
+from tests.peers.harness.child import PATIENCE_S, wait_until
 
 FOLDER = Path(__file__).parents[1] / "socketio"
 
@@ -81,7 +81,7 @@ class SocketIOClients:
         return self.wait_for("answer", since=since)
 
     def wait_for(
-        self, event: str, *, since: int = 0, count: int | None = None, timeout_s: float = 60.0
+        self, event: str, *, since: int = 0, count: int | None = None, timeout_s: float = PATIENCE_S
     ) -> dict[int, Report]:
         """Wait until `count` clients (all, if not given) have reported `event`.
 

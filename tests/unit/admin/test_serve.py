@@ -22,7 +22,7 @@ async def test_a_free_port_is_taken_reported_and_given_back() -> None:
     async with trio.open_nursery() as nursery:
         bound = await nursery.start(serve, settings(bind="127.0.0.1:0"), build_app(FakeNode()))
         assert isinstance(bound, Address)
-        async with httpx.AsyncClient(base_url=f"http://{bound}") as client:
+        async with httpx.AsyncClient(base_url=f"http://{bound}", timeout=60) as client:
             answer = await client.get("/v1/status")
             assert answer.json()["node"] == "lb-1"
             assert "server" not in answer.headers
@@ -36,7 +36,7 @@ async def test_a_body_over_the_limit_is_refused_and_changes_nothing() -> None:
     node = FakeNode()
     async with trio.open_nursery() as nursery:
         bound = await nursery.start(serve, settings(bind="127.0.0.1:0"), build_app(node))
-        async with httpx.AsyncClient(base_url=f"http://{bound}") as client:
+        async with httpx.AsyncClient(base_url=f"http://{bound}", timeout=60) as client:
             body = b'{"state": "draining"}'
             path = "/v1/pools/app/backends/s1/state"
             answer = await client.put(path, content=body.ljust(BODY_BYTES_MAX + 1))
@@ -62,7 +62,9 @@ async def test_a_unix_socket_is_private_and_removed_at_the_end(tmp_path: Path) -
         assert bound == UnixPath(path)
         assert path.stat().st_mode & 0o777 == 0o600
         transport = httpx.AsyncHTTPTransport(uds=str(path))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", timeout=60
+        ) as client:
             assert (await client.get("/healthz")).status_code == 200
         nursery.cancel_scope.cancel()
     assert not path.exists()
@@ -101,7 +103,7 @@ async def test_the_token_is_read_from_its_file(tmp_path: Path) -> None:
     guarded = settings(bind="127.0.0.1:0", token_file=str(token_file))
     async with trio.open_nursery() as nursery:
         bound = await nursery.start(serve, guarded, build_app(FakeNode()))
-        async with httpx.AsyncClient(base_url=f"http://{bound}") as client:
+        async with httpx.AsyncClient(base_url=f"http://{bound}", timeout=60) as client:
             assert (await client.get("/v1/status")).status_code == 401
             headers = {"Authorization": "Bearer s3cret"}
             assert (await client.get("/v1/status", headers=headers)).status_code == 200
@@ -122,7 +124,7 @@ async def test_stopping_does_not_wait_for_an_idle_client() -> None:
         idle = await trio.open_tcp_stream(bound.host, bound.port)
         await idle.send_all(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert await idle.receive_some(64)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             nursery.cancel_scope.cancel()
             await trio.lowlevel.checkpoint()
     await idle.aclose()

@@ -37,7 +37,7 @@ def admin(node: FakeNode) -> Iterator[str]:
 
     thread = threading.Thread(target=trio.run, args=(run,))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     yield f"http://{bound[0]}"
     stop[0]()
     thread.join(10)

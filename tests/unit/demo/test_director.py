@@ -13,7 +13,7 @@ pytestmark = pytest.mark.peers
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "meshlb", "demo", "--port", str(free_port()), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def pids(output: str) -> Sequence[int]:

@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import httpx
+import pytest
 import trio
 
 from meshlb.admin.api import build_app
 from meshlb.admin.serve import serve
 from meshlb.config import AdminSettings
+from meshlb.demo import watch as watch_module
 from meshlb.demo.child import Child
 from meshlb.demo.stage import Node
 from meshlb.demo.story import Event, Story
@@ -14,7 +16,10 @@ from meshlb.model import BackendState
 from tests.fakes.node import FakeNode
 
 
-async def test_a_watch_tells_what_changes_and_sums_over_the_nodes(tmp_path: Path) -> None:
+async def test_a_watch_tells_what_changes_and_sums_over_the_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "TIMEOUT_S", 60.0)
     told: list[Event] = []
     fakes = [FakeNode(), FakeNode()]
     async with trio.open_nursery() as nursery, httpx.AsyncClient(trust_env=False) as http:

@@ -59,7 +59,7 @@ async def test_much_passes_both_ways_at_once_and_in_order(tls: MutualTls) -> Non
             while len(got[stream]) < len(sent):
                 got[stream] += await stream.receive_some()
 
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 for stream in (dialler, dialled):
                     nursery.start_soon(send, stream)
@@ -72,7 +72,7 @@ async def test_the_end_of_the_connection_is_the_end_of_the_stream(tls: MutualTls
         await shake(dialler, dialled)
         await dialler.send_all(b"last words")
         await dialler.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             assert await dialled.receive_some() == b"last words"
             assert await dialled.receive_some() == b""
 
@@ -81,7 +81,7 @@ async def test_a_changed_record_breaks_the_stream(tls: MutualTls) -> None:
     async with pair(tls, tls) as (dialler, dialled):
         await shake(dialler, dialled)
         await dialler.raw.send_all(b"\x17\x03\x03\x00\x20" + b"x" * 32)
-        with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(60):
             await dialled.receive_some()
 
 
@@ -101,7 +101,7 @@ async def test_a_refused_client_is_told_why(tls: MutualTls, tmp_path: Path) -> N
 
         nursery.start_soon(refuse)
         await dialler.do_handshake()
-        with pytest.raises(trio.BrokenResourceError) as caught, trio.fail_after(5):
+        with pytest.raises(trio.BrokenResourceError) as caught, trio.fail_after(60):
             await dialler.receive_some()
         assert "CERTIFICATE_EXPIRED" in str(caught.value.__cause__)
 
@@ -110,5 +110,5 @@ async def test_a_peer_that_hangs_up_in_mid_handshake_breaks_it(tls: MutualTls) -
     async with pair(tls, tls) as (dialler, dialled):
         await dialler.raw.send_all(b"\x16\x03\x01")
         await dialler.aclose()
-        with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(60):
             await dialled.do_handshake()

@@ -24,7 +24,7 @@ def pair() -> Iterator[tuple[Channel, Channel]]:
 
 async def receive(end: Channel, count: int) -> list[Message]:
     messages: list[Message] = []
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while len(messages) < count:
             messages += await end.receive()
     return messages
@@ -36,7 +36,7 @@ async def test_messages_arrive_in_order_and_in_one_frame(pair, nursery) -> None:
     for message in said:
         here.put(message)
     nursery.start_soon(here.send_all)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         assert await there.receive() == said
     assert here.outbox_bytes == 0
 
@@ -91,7 +91,7 @@ async def test_the_end_of_the_other_process_is_noticed(pair, nursery) -> None:
     with pytest.raises(WorkerGoneError):
         await here.receive()
     here.put(Open())
-    with trio.fail_after(20), pytest.raises(WorkerGoneError):
+    with trio.fail_after(60), pytest.raises(WorkerGoneError):
         await here.send_all()
 
 
@@ -109,7 +109,7 @@ async def test_a_frame_that_is_too_large_is_refused_before_it_is_read(pair) -> N
     here, there = pair
     size = (channel_module.MESSAGE_BYTES_MAX + 1).to_bytes(4, "little")
     here._sock.send(size + b"\0\0")
-    with trio.fail_after(20), pytest.raises(WorkerError, match="too large"):
+    with trio.fail_after(60), pytest.raises(WorkerError, match="too large"):
         await there.receive()
 
 
@@ -132,7 +132,7 @@ async def test_a_frame_may_come_byte_by_byte(pair, nursery) -> None:
         assert got == []
         ours.send(frame[place : place + 1])
         await trio.testing.wait_all_tasks_blocked()
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not got:
             await trio.lowlevel.checkpoint()
     assert got == [Seen(300), Seen(4)]

@@ -22,7 +22,7 @@ from meshlb.net.bpf.relay_program import (
 )
 from tests.fakes.privileges import as_nobody, need_kernel_relay
 
-PATIENCE_S = 5
+PATIENCE_S = 60
 
 
 class Relayed:
