@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from meshlb.cluster.acquaintance import Acquaintance
 from meshlb.cluster.broadcasts import Broadcasts, Receipt
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.datagrams import DatagramPort
@@ -96,6 +97,7 @@ class Agent:
             started_at=now(),
             on_synced=self._synced,
         )
+        self._acquaintance = Acquaintance(turns)
         self._links: Links | None = None
         self._on_hurry: Callable[[], None] = lambda: None
         self._sleeps_until = -math.inf
@@ -269,7 +271,7 @@ class Agent:
         if not link.takes(Challenge):
             self._port.trust(link.name, link.peer.boot_id)
         # First of all: no mark of an earlier stream may count in a view that follows from this.
-        self._turns.opened(link.name, link.peer.boot_id)
+        self._acquaintance.opened(link.name, link.peer.boot_id, am_synced=self._is_synced())
         self._receive(swim.StreamOpened(link.name))
         if self._keys is not None:
             link.tell(self._keys.state())
@@ -281,7 +283,8 @@ class Agent:
     def link_closed(self, link: Link) -> None:
         """Everything on its way on that link may be lost."""
         _log.info("link closed", peer=link.name, reason=link.close_reason)
-        self._turns.closed(link.name)
+        are_synced = self._is_synced() and self._is_synced(link.peer)
+        self._acquaintance.closed(link.name, link.peer.boot_id, are_synced=are_synced)
         self._signs.forget(link.name)
         self._receive(swim.StreamClosed(link.name))
         self._consider()
@@ -304,6 +307,7 @@ class Agent:
         if self.links.to(link.name) is not link or not link.is_open:
             return
         heard = sort(messages)
+        self._acquaintance.heard(link.name, heard.swim)
         if heard.swim or self._signs.is_news(link.name, self._now()):
             self._receive(swim.StreamReceived(link.name, heard.swim))
             if link.dialled is not None and any(isinstance(word, PushPull) for word in heard.swim):
@@ -326,6 +330,11 @@ class Agent:
 
     def _consider(self) -> None:
         self._syncing.consider({link.name for link in self.links.all()}, self._now())
+
+    def _is_synced(self, peer: Identity | None = None) -> bool:
+        """Whether this node is in sync, or this life of a peer, as far as is known here."""
+        boot_id = (peer or self._me).boot_id
+        return any(m.synced for m in self._membership.members() if m.boot_id == boot_id)
 
     def _synced(self, now: float) -> None:
         if self._keys is not None:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from meshlb.cluster.comparison import SCAN_PINS, Asked, Asker, Server
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.replication import Replication
@@ -42,8 +44,16 @@ COMPARE_EVERY_S: Final = 30.0
 WORK_EVERY_S: Final = 0.005
 """How often a comparison goes on while it is under way."""
 
+HASTE_EVERY_S: Final = 0.2
+"""How often a peer gets a digest while new pins wait until its table has been compared."""
+
+HASTE_S_MAX: Final = 10.0
+"""For so long new pins wait for that, and then no longer: the peer may never answer."""
+
 COUNT_EVERY_S: Final = 0.025
 """How often a part of this node's own table is summed up after its start: nobody waits for it."""
+
+_log = structlog.get_logger("meshlb.cluster")
 
 Page = list[tuple[SessionKey, Pin]]
 """Records in the order of their keys."""
@@ -101,14 +111,19 @@ class Repair:
         """Peers of whose logs this node has lost a part."""
         self._unknown: set[NodeName] = set()
         """Peers whose table was neither proved alike nor compared on the present stream."""
+        self._strangers: dict[NodeName, float] = {}
+        """Peers whose table must be compared soon, and until when that is waited for."""
         self._alike: set[NodeName] = set()
         """Peers whose latest digest has proved that the tables are alike."""
         self._sync: dict[NodeName, Sync] = {}
         self.on_compared: Callable[[NodeName], None] = lambda peer: None
         """Told of each peer that this node has compared its table with, from end to end."""
+        self.on_met: Callable[[NodeName], None] = lambda peer: None
+        """Told of each peer that holds, or is being sent, all that this node's table held."""
         self._digest_at = math.inf
         self._compare_at = math.inf
         self._work_at = math.inf
+        self._haste_at = math.inf
 
     # Streams -----------------------------------------------------------------------------
 
@@ -127,6 +142,7 @@ class Repair:
         self._behind.discard(peer)
         self._alike.discard(peer)
         self._unknown.discard(peer)
+        self._strangers.pop(peer, None)
         self._vector.forget(peer)
         self._asker.closed(peer)
         self._server.closed(peer)
@@ -141,12 +157,14 @@ class Repair:
         """When `handle_timer` has something to do; infinity while there are no peers."""
         if not self._peers:
             return math.inf
-        return min(self._digest_at, self._compare_at, self._work_at)
+        return min(self._digest_at, self._compare_at, self._work_at, self._haste_at)
 
     def handle_timer(self, now: float) -> None:
         """Send digests, begin a comparison and go on with it, as is due."""
         if now >= self._work_at:
             self._work(now)
+        if now >= self._haste_at:
+            self._hurry(now)
         if now >= self._digest_at:
             self._digest_at = now + DIGEST_EVERY_S
             self._asker.give_up_stalled(now)
@@ -164,16 +182,19 @@ class Repair:
         """Do a bounded part of what is to do."""
         self._work_at = math.inf
         if not self._buckets.is_whole:
-            if self._replication.pulling_from is None and self._replication.away_since_ms is None:
-                page = self._reader.scan(self._buckets.covered, SCAN_PINS)
-                self._buckets.count(page)
-                self._on_counted(page)
-            self._work_at = now + COUNT_EVERY_S
+            self._count()
+            self._work_at = now + (WORK_EVERY_S if self._strangers else COUNT_EVERY_S)
             return
         self._server.go_on(now)
         self._asker.go_on(now)
         if self._asker.has_work or self._server.has_work:
             self._work_at = now + WORK_EVERY_S
+
+    def _count(self) -> None:
+        if self._replication.pulling_from is None and self._replication.away_since_ms is None:
+            page = self._reader.scan(self._buckets.covered, SCAN_PINS)
+            self._buckets.count(page)
+            self._on_counted(page)
 
     # When to compare ---------------------------------------------------------------------
 
@@ -181,6 +202,26 @@ class Repair:
     def is_asking(self) -> bool:
         """A comparison that this node has begun is under way."""
         return self._asker.is_busy
+
+    def hasten(self, peer: NodeName, now: float) -> None:
+        """New pins wait for `on_met` of this peer: digests go to it at once, and often."""
+        self._strangers[peer] = now + HASTE_S_MAX
+        self._haste_at = self._work_at = now
+
+    def _hurry(self, now: float) -> None:
+        for peer, until in list(self._strangers.items()):
+            if now >= until:
+                _log.warning("a table was not compared in time", peer=peer)
+                self._met(peer)
+            else:
+                self._send_digest(peer)
+        is_unplaced = any(self._replication.log_end(peer) is None for peer in self._strangers)
+        wait_s = WORK_EVERY_S if is_unplaced else HASTE_EVERY_S
+        self._haste_at = now + wait_s if self._strangers else math.inf
+
+    def _met(self, peer: NodeName) -> None:
+        self._strangers.pop(peer, None)
+        self.on_met(peer)
 
     def compare(self, peer: NodeName, now: float) -> None:
         """Begin a comparison with `peer`, instead of a pull."""
@@ -213,11 +254,13 @@ class Repair:
         if asked.claimed is not None:
             self._replication.filled(asked.peer, *asked.claimed)
             self._behind.discard(asked.peer)
+        self._met(asked.peer)
         self.on_compared(asked.peer)
 
     def _served_all(self, peer: NodeName, differing: int, now: float) -> None:
         self._unknown.discard(peer)
         self._sync[peer] = Sync(now, differing)
+        self._met(peer)
 
     # Digests -----------------------------------------------------------------------------
 
@@ -246,6 +289,7 @@ class Repair:
             self._sync[peer] = Sync(now, 0)
             self._alike.add(peer)
             self._unknown.discard(peer)
+            self._met(peer)
         else:
             self._alike.discard(peer)
             # Both may have begun with what their disks held, which their logs never tell.

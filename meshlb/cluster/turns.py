@@ -87,10 +87,8 @@ class Turns:
         claims: the claim machine.
         replication: the log, and the pulls.
         repair: what mends the rest.
-        heals: what moved when partitions ended, for people.
-        history: what happened to each key, for people.
-        catching_up: how this node gets the tables of others.
-        serving: this node's table, for the peers that pull it.
+        heals, history: what moved as partitions ended, what happened to each key, for people.
+        catching_up, serving: how tables of others get here, and this node's to those that pull it.
         buckets: the sums of the table; told by whoever drops records of it.
     """
 
@@ -188,14 +186,19 @@ class Turns:
         """`member` was taken for dead, and has lived all the time."""
         self.heals.returned(member, self._now())
 
+    def compare_soon(self, peer: NodeName) -> None:
+        """New pins wait until the tables of `peer` and of this node have met."""
+        self.repair.hasten(peer, self._now())
+        self._on_work()
+
     def wake(self) -> None:
         """There may be something to send."""
         self._on_work()
 
-    def opened(self, peer: NodeName, boot_id: BootId) -> None:
-        """There is a new stream to `peer`, started as `boot_id`."""
+    def opened(self, peer: NodeName, boot_id: BootId, *, is_apart: bool = False) -> None:
+        """There is a new stream to `peer`, started as `boot_id`; `is_apart`: see the event."""
         self._forget_words_to(peer)
-        self.receive(PeerConnected(peer, boot_id))
+        self.receive(PeerConnected(peer, boot_id, is_apart))
         self.replication.opened(peer)
         self.serving.closed(peer)
         self.repair.opened(peer, self._now())

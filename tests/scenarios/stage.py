@@ -17,6 +17,7 @@ from meshlb.core.sticky.events import (
     Send,
     Stored,
     SuspectsChanged,
+    TablesMet,
     ViewChanged,
 )
 from meshlb.model import BackendName, BootId, KeySource, NodeName, PoolName
@@ -71,6 +72,10 @@ class Stage:
             self._enter(step["view"], quorate=step.get("quorate", True))
         elif "stream" in step:
             self._open(step["stream"])
+        elif "strange" in step:
+            self._open(step["strange"], is_apart=True)
+        elif "met" in step:
+            self._tell(TablesMet(NodeName(step["met"])))
         elif "leaves" in step:
             self.effects += self.machine.leave(self.now)
         elif "suspects" in step:
@@ -88,8 +93,8 @@ class Stage:
     def _hear(self, peer: str, message: PeerWord) -> None:
         self._tell(PeerMessages(NodeName(peer), (message,)))
 
-    def _open(self, peer: str) -> None:
-        self._tell(PeerConnected(NodeName(peer), BootId(1)))
+    def _open(self, peer: str, *, is_apart: bool = False) -> None:
+        self._tell(PeerConnected(NodeName(peer), BootId(1), is_apart))
         self._tell(PeerFed(NodeName(peer)))
 
     def _enter(self, owners: Iterable[str], *, quorate: bool) -> None:

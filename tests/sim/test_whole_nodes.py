@@ -26,6 +26,7 @@ CAUGHT_BY: dict[str, int | str] = {
     "gives-up-contacting": 0,
     "later-stamps-win": 11,
     "loses-held-pins": "only-the-backup-has-it",
+    "marks-before-tables-have-met": "both-sides-restart-behind-a-cut",
     "minority-takes-itself-for-a-majority": 3,
     "mistakes-another-boots-position": 0,
     "moves-keep-the-epoch": 10,

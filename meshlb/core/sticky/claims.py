@@ -27,6 +27,7 @@ from meshlb.core.sticky.events import (
     Send,
     Stored,
     SuspectsChanged,
+    TablesMet,
     ViewChanged,
 )
 from meshlb.core.sticky.fallback import Fallback
@@ -75,6 +76,8 @@ class ClaimMachine:
         self._home = Home(standing, replica, fallback, tried, stamps, self.counters)
         self._backup = Backup(standing, replica, tried, self.counters)
         self._fed: set[NodeName] = set()
+        self._apart: set[NodeName] = set()
+        """Peers that get no mark yet: they may lack what no log of the present tells."""
         self._is_leaving = False
         self._departed: set[NodeName] = set()
         """Peers that left the view, and whose stream is still open."""
@@ -221,13 +224,18 @@ class ClaimMachine:
         standing.quorate = view.quorate
         standing.barrier.enter(view.view_id, standing.homes.owners)
         self._backup.view_changed(now, out)
-        out.extend(Send(peer, ViewMark(view.view_id)) for peer in sorted(self._fed))
+        for peer in sorted(self._fed):
+            self._send_mark(peer, out)
         self._home.view_changed(now, out)
         self._claimer.view_changed(now, out)
 
     def _owning(self, owners: Iterable[NodeName]) -> Iterable[NodeName]:
         """Who holds slots, as this node takes it: itself no more once it is about to leave."""
         return [owner for owner in owners if owner != self._standing.name or not self._is_leaving]
+
+    def _send_mark(self, peer: NodeName, out: list[Effect]) -> None:
+        if peer in self._fed and peer not in self._apart:
+            out.append(Send(peer, ViewMark(self._standing.view_id)))
 
     def _mark(self, sender: NodeName, mark: ViewMark, now: float, out: list[Effect]) -> None:
         barrier = self._standing.barrier
@@ -237,18 +245,26 @@ class ClaimMachine:
             self._home.barrier_completed(now, out)
 
     def _note_stream(
-        self, event: PeerConnected | PeerFed | PeerLost, now: float, out: list[Effect]
+        self, event: PeerConnected | PeerFed | TablesMet | PeerLost, now: float, out: list[Effect]
     ) -> None:
         peer = event.peer
+        if isinstance(event, TablesMet):
+            if peer in self._apart:
+                self._apart.discard(peer)
+                self._send_mark(peer, out)
+            return
         if isinstance(event, PeerFed):
             self._fed.add(peer)
-            out.append(Send(peer, ViewMark(self._standing.view_id)))
+            self._send_mark(peer, out)
             self._home.peer_fed(peer, now, out)
             self._claimer.peer_fed(peer, now, out)
             return
         self._fed.discard(peer)
+        self._apart.discard(peer)
         self._departed.discard(peer)
         if isinstance(event, PeerConnected):
+            if event.is_apart:
+                self._apart.add(peer)
             self._standing.lives[peer] = Life(peer, event.boot_id)
             self._standing.barrier.void(peer)
         else:

@@ -61,15 +61,26 @@ class ViewChanged:
 
 @value
 class PeerConnected:
-    """A new stream with `peer` is up; nothing that went before on another one counts."""
+    """A new stream with `peer` is up; nothing that went before on another one counts.
+
+    `is_apart`: this node may hold what `peer` has never heard of, until `TablesMet`.
+    """
 
     peer: NodeName
     boot_id: BootId
+    is_apart: bool = False
 
 
 @value
 class PeerFed:
     """All of our log that `peer` lacked when its stream came up is queued on that stream."""
+
+    peer: NodeName
+
+
+@value
+class TablesMet:
+    """All that this node's table held when its stream with `peer` came up, `peer` holds as well."""
 
     peer: NodeName
 
@@ -89,7 +100,14 @@ class SuspectsChanged:
 
 
 Event = (
-    ClaimStarted | PeerMessages | ViewChanged | PeerConnected | PeerFed | PeerLost | SuspectsChanged
+    ClaimStarted
+    | PeerMessages
+    | ViewChanged
+    | PeerConnected
+    | PeerFed
+    | TablesMet
+    | PeerLost
+    | SuspectsChanged
 )
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from meshlb.core.sticky.lifetime import unheard_s
+from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S
 from meshlb.core.sticky.pin import Pin
 from meshlb.model import NodeName, SessionKey
 from meshlb.wire.messages import PinRecord, Rank
@@ -106,9 +107,13 @@ class Books:
         return now - before
 
     def idle_s_max(self) -> float:
-        """After this long without use a pin is over, wherever it is, by clocks that were right."""
+        """After this long without use a pin is over, wherever it is, by clocks that were right.
+
+        A life is told as what is left of it, so what waits for a process that stands still lives
+        longer by that.
+        """
         wrong_s = sum(abs(fault.skew_s) for fault in self.mesh.log)
-        wrong_s += sum(fault.for_s for fault in self.mesh.log if fault.is_suspended)
+        wrong_s += sum(fault.for_s for fault in self.mesh.log if fault.kind in ("pause", "leap"))
         return self.mesh.plan.ttl_s + unheard_s(self.mesh.plan.ttl_s) + LATE_S + wrong_s
 
     def committed(self, process: Process, records: dict[SessionKey, Pin]) -> None:
@@ -182,7 +187,11 @@ class Books:
 
     def _cut_off(self, holder: NodeName, judge: NodeName, since: float, until: float) -> str:
         for fault in self.mesh.log:
-            if fault.at > until or fault.until + AFTERMATH_S < since:
+            if fault.at > until:
+                continue
+            if fault.host == holder and abs(fault.skew_s) >= TOMBSTONE_GRACE_S:
+                return f"{holder} mistook a moment for a long absence: {fault}"
+            if fault.until + AFTERMATH_S < since:
                 continue
             touches = {(holder, judge), (judge, holder)} & set(fault.ways)
             if fault.kind in ("crash", "pause", "leave") and fault.host == holder != judge:
@@ -191,7 +200,7 @@ class Books:
                 return f"{holder} not with {judge}: {fault}"
             if fault.kind == "crash" and fault.host == holder and fault.is_disk_lost:
                 return f"{holder}: {fault}"
-            if fault.kind in ("leap", "blackout"):
+            if fault.kind == "leap":
                 return f"{holder}: {fault}"
             if fault.kind == "cut" and touches:
                 return f"{holder} not with {judge}: {fault}"

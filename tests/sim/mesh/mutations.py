@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from meshlb.cluster.acquaintance import Acquaintance
 from meshlb.cluster.agent import Agent
 from meshlb.cluster.turns import Turns
 from meshlb.core.sticky import backup, claims, merge, replica
@@ -248,6 +249,17 @@ def unlinked_peers_miss_what_is_told(put: Patch) -> None:
         return opened(self, peer, self.boot_id, self.last_seq)
 
     put(ReplicationLog, "open", at_the_end)
+
+
+@mutation
+def marks_before_tables_have_met(put: Patch) -> None:
+    """What two members have on their disks who were in sync before they met (a past fault)."""
+    opened = Acquaintance.opened
+
+    def trusting(self: Acquaintance, peer: Any, boot_id: Any, *, am_synced: bool) -> None:
+        opened(self, peer, boot_id, am_synced=False)
+
+    put(Acquaintance, "opened", trusting)
 
 
 @mutation

@@ -10,6 +10,8 @@ from meshlb.model import NodeName
 from tests.sim.mesh.plan import Fault, Plan, Step
 
 HOSTS = (NodeName("n0"), NodeName("n1"), NodeName("n2"))
+FEW = (NodeName("n3"), NodeName("n4"))
+"""Two more, who are cut off."""
 
 KEY = 5
 HOME, BACKUP, OTHER = NodeName("n1"), NodeName("n0"), NodeName("n2")
@@ -19,20 +21,41 @@ SENDS = 5
 """Commits and sends of a home from a claim to the first word that its pin is agreed."""
 
 
-def _plan(name: str, faults: tuple[Fault, ...], steps: tuple[Step, ...]) -> Plan:
+def _plan(
+    name: str,
+    faults: tuple[Fault, ...],
+    steps: tuple[Step, ...],
+    *,
+    seed: int = 0,
+    hosts: tuple[NodeName, ...] = HOSTS,
+    lasts_s: float = 12.0,
+    is_single: bool = False,
+) -> Plan:
     return Plan(
-        seed=0,
-        hosts=HOSTS,
-        lasts_s=12.0,
+        seed=seed,
+        hosts=hosts,
+        lasts_s=lasts_s,
         replay=f"the scene {name!r}",
         profile="local",
         ttl_s=1_200.0,
         is_coded=False,
         log_entries_max=65_536,
-        is_single=False,
+        is_single=is_single,
         faults=faults,
         steps=steps,
     )
+
+
+CUT_OFF_S, RESTART_S, HEAL_S = 2.0, 7.5, 13.0
+"""When the majority is alone, starts anew, and meets the others: each knows its own disks only."""
+
+_ACROSS = tuple((one, other) for one in HOSTS for other in FEW)
+
+_MADE = tuple(Step(6.0 + 0.01 * key, "request", HOSTS[key % 3], key) for key in range(150))
+"""What the majority agrees on, and nobody of the few ever hears of by a log."""
+
+_ASKED = tuple(Step(HEAL_S + 0.013 * key, "request", FEW[0], key) for key in range(150))
+"""Each is asked for once, so that some are in every moment after the heal."""
 
 
 SCENES = {
@@ -70,5 +93,24 @@ SCENES = {
             Step(4.5, "unpin", OTHER, KEY),
             Step(4.6, "request", HOME, KEY),
         ),
+    ),
+    # A majority makes pins behind a cut, then all nodes start anew, still apart, and each side is
+    # in sync by itself. When they meet, some of these keys have both holders on the other side.
+    "both-sides-restart-behind-a-cut": _plan(
+        "both-sides-restart-behind-a-cut",
+        (
+            Fault(
+                CUT_OFF_S,
+                "cut",
+                HEAL_S - CUT_OFF_S,
+                ways=_ACROSS + tuple((other, one) for one, other in _ACROSS),
+            ),
+            Fault(RESTART_S, "blackout", 0.3),
+        ),
+        _MADE + _ASKED,
+        seed=2,
+        hosts=HOSTS + FEW,
+        lasts_s=18.0,
+        is_single=True,
     ),
 }

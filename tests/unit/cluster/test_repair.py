@@ -4,7 +4,13 @@ from dataclasses import replace
 
 from meshlb.cluster.comparison import COMPARE_STALL_S, SCAN_PINS
 from meshlb.cluster.heals import HEAL_S, Move
-from meshlb.cluster.repair import COMPARE_EVERY_S, DIGEST_EVERY_S, DIGEST_PEERS_MAX
+from meshlb.cluster.repair import (
+    COMPARE_EVERY_S,
+    DIGEST_EVERY_S,
+    DIGEST_PEERS_MAX,
+    HASTE_EVERY_S,
+    HASTE_S_MAX,
+)
 from meshlb.core.sticky.events import ViewChanged
 from meshlb.core.sticky.merge import tombstone
 from meshlb.core.sticky.pin import MS_PER_S
@@ -301,3 +307,57 @@ def test_nobody_compares_with_a_node_whose_table_is_on_its_way() -> None:
     assert not any(isinstance(word, BucketsDiffering) for word in world.carried)
     joiner.turns.repair.compare(NodeName("a"), world.now)
     assert not joiner.turns.repair.is_asking
+
+
+def met(world: World, *, name: str) -> list[NodeName]:
+    """Whose tables `name` has been told to have met, filled as that happens."""
+    told: list[NodeName] = []
+    world[name].turns.repair.on_met = told.append
+    return told
+
+
+def hasten(world: World) -> None:
+    world["a"].turns.compare_soon(NodeName("b"))
+    world["b"].turns.compare_soon(NodeName("a"))
+
+
+def test_strangers_whose_tables_are_alike_know_it_at_once() -> None:
+    world = World("a", "b")
+    world.run(DIGEST_EVERY_S + 0.1)  # both know their sums by now
+    met_by_a, met_by_b = met(world, name="a"), met(world, name="b")
+    hasten(world)
+    world.run(HASTE_EVERY_S / 2)
+    assert (met_by_a, met_by_b) == (["b"], ["a"])
+    assert not world.sent(BucketHashes)
+
+
+def test_strangers_whose_disks_differ_compare_at_once_and_have_all_before_they_have_met() -> None:
+    world = World("a", "b")
+    for name, number in (("a", 1), ("b", 2)):
+        world[name].turns._digested.put(key_of(number), a_pin())  # no log tells of it
+    met_by_a, met_by_b = met(world, name="a"), met(world, name="b")
+    hasten(world)
+    world.run(2 * HASTE_EVERY_S)
+    assert (met_by_a[:1], met_by_b[:1]) == (["b"], ["a"])
+    assert world.are_alike()
+
+
+def test_a_stranger_that_never_answers_is_not_waited_for_for_ever() -> None:
+    world = World("a", "b")
+    world["a"].turns._digested.put(key_of(1), a_pin())
+    met_by_a = met(world, name="a")
+    world.loses = lambda message: isinstance(message, Digest | BucketHashes)
+    hasten(world)
+    world.run(HASTE_S_MAX - 1.0)
+    assert not met_by_a
+    world.run(2.0)
+    assert met_by_a == ["b"]
+
+
+def test_a_stranger_that_is_gone_is_not_waited_for() -> None:
+    world = World("a", "b")
+    met_by_a = met(world, name="a")
+    hasten(world)
+    world.cut("a", "b")
+    world.run(HASTE_S_MAX + 1.0)
+    assert not met_by_a

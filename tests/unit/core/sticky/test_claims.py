@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from meshlb.core.sticky.events import PeerConnected, PeerFed, PeerLost, Stored
+from meshlb.core.sticky.events import PeerConnected, PeerFed, PeerLost, Stored, TablesMet
 from meshlb.core.sticky.pin import EPOCH_MAX, ClaimOutcome, record_from_pin
 from meshlb.core.sticky.proposals import claim_from_proposal
 from meshlb.model import BackendName, BootId, NodeName
@@ -51,6 +51,22 @@ def test_a_peer_is_sent_the_mark_once_it_has_what_it_lacked() -> None:
     assert stage.tell(PeerConnected(late, BootId(1))) == []
     assert late not in [peer for peer, _ in sent(stage.enter(OWNERS, view_id=2))]
     assert sent(stage.tell(PeerFed(late))) == [(late, ViewMark(2))]
+
+
+def test_a_peer_whose_table_may_differ_is_sent_no_mark_until_the_tables_have_met() -> None:
+    stage = Stage()
+    assert stage.tell(PeerConnected(C, BootId(1), is_apart=True)) == []
+    assert stage.tell(PeerFed(C)) == []
+    assert sent(stage.enter(OWNERS, view_id=2)) == [(B, ViewMark(2))]
+    assert sent(stage.tell(TablesMet(C))) == [(C, ViewMark(2))]
+    assert stage.tell(TablesMet(C)) == [], "and it is told once"
+
+
+def test_tables_that_met_before_all_was_sent_hasten_no_mark() -> None:
+    stage = Stage()
+    stage.tell(PeerConnected(C, BootId(1), is_apart=True))
+    assert stage.tell(TablesMet(C)) == []
+    assert sent(stage.tell(PeerFed(C))) == [(C, ViewMark(1))]
 
 
 def test_a_peer_without_a_stream_is_sent_no_mark() -> None:
