@@ -67,7 +67,6 @@ UNMIRRORED = {
             "probe_transport",
             "arrival",
             "change",
-            "client",
             "deciding",
             "dispatcher",
             "door",
