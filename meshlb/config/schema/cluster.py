@@ -76,8 +76,3 @@ class ClusterSettings(Table):
     profile: Annotated[Literal["lan", "wan", "local"], Choice(("lan", "wan", "local"))] = "lan"
     """The set of timings: `"local"` for one machine, `"lan"` for one site, `"wan"` for several.
     Slower networks need more patience before a silent member counts as dead."""
-
-    @property
-    def advertised(self) -> Address:
-        """The address that the other members are told."""
-        return self.advertise or self.bind

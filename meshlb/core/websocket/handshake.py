@@ -4,12 +4,9 @@ Owns what makes a request an opening handshake and a 101 its acceptance. It must
 else a head says; `core.http` passes in the values of the fields it found.
 """
 
-import base64
-import hashlib
 import re
 
 WEBSOCKET = b"websocket"
-_ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _is_key = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==").fullmatch
 
 
@@ -36,8 +33,3 @@ def is_opening(
 def is_accepting(*, upgrade: list[bytes], connection: list[bytes]) -> bool:
     """Whether the fields of a 101 switch to WebSocket; items are lower-case."""
     return upgrade == [WEBSOCKET] and b"upgrade" in connection
-
-
-def accept_value(key: bytes) -> bytes:
-    """The Sec-WebSocket-Accept that answers a Sec-WebSocket-Key."""
-    return base64.b64encode(hashlib.sha1(key + _ACCEPT_GUID, usedforsecurity=False).digest())

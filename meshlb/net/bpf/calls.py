@@ -34,7 +34,6 @@ _SYSCALL_NUMBERS: Final = {
     "ppc64le": 361,
     "s390x": 351,
 }
-_ARGUMENT_BYTES: Final = 72
 _COMPLAINT_BYTES: Final = 65_536
 
 

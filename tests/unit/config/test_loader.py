@@ -86,7 +86,7 @@ def test_the_contracts_example_becomes_typed_settings() -> None:
     assert settings.node.data_dir == Path("/etc/meshlb/state")
     assert settings.node.shutdown_timeout_s == 10.0
     assert settings.cluster is not None
-    assert settings.cluster.advertised == Address("10.0.0.1", 7946)
+    assert settings.cluster.advertise == Address("10.0.0.1", 7946)
     assert settings.cluster.join == (
         Address("127.0.0.1", 7947),
         DnsSeed("meshlb.internal", 7946),
@@ -124,7 +124,7 @@ def test_a_cluster_advertises_its_bind_unless_told_otherwise() -> None:
         CONTRACT.replace('advertise = "10.0.0.1:7946"', ""), directory=Path("/nowhere")
     )
     assert settings.cluster is not None
-    assert settings.cluster.advertised == Address("127.0.0.1", 7946)
+    assert settings.cluster.advertise is None
 
 
 def test_settings_cannot_be_changed() -> None:
