@@ -50,7 +50,7 @@ UNMIRRORED = {
     "meshlb/proxy/probing.py": "an interface without behaviour",
     **{
         f"meshlb/workers/{name}.py": "tests/runtime/workers: real processes"
-        for name in ("__main__", "post", "process")
+        for name in ("__main__", "process")
     },
     **{
         f"meshlb/node/{name}.py": "tests/peers: it only wires what is tested apart"

@@ -3,31 +3,53 @@
 Owns the difference, so that nobody else in the node has to know it.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from socket import socket
 
+import structlog
 import trio
 
 from meshlb.admin.view import WorkerView
 from meshlb.config.schema import Settings
+from meshlb.core.sticky.closed_table import ClosedTable
+from meshlb.core.sticky.table import StickTable
+from meshlb.errors import HandOverError
 from meshlb.model import Address, PoolName
+from meshlb.net.parcels import ParcelService
+from meshlb.proxy import handover, moving
 from meshlb.proxy.change import Change
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.kernel_relay import RelayChoice
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.pool import Pool
-from meshlb.workers.board import BackendId
+from meshlb.store import LmdbPins
+from meshlb.workers.board import WORKERS_MAX, BackendId
 from meshlb.workers.crew import Crew
 from meshlb.workers.tally import WorkerTally, total
 
+log = structlog.get_logger()
+
+
+def workers_wanted(settings: Settings) -> int:
+    """How many processes besides the member serve the clients of a node."""
+    wanted = settings.node.workers
+    return min(len(os.sched_getaffinity(0)), WORKERS_MAX) if wanted == "auto" else wanted
+
 
 class Front:
-    """One per node."""
+    """One per process of a node.
+
+    Attributes:
+        resting: it begins nothing, for another process is about to take over.
+    """
 
     def __init__(self, plane: DataPlane, crew: Crew | None) -> None:
         """`crew`: None where this process serves the clients itself."""
         self._plane = plane
         self._crew = crew
+        self.resting = False
 
     async def run(
         self,
@@ -54,11 +76,6 @@ class Front:
             gate.set()
             await self._plane.accepting.wait()
             crew.open()
-
-    @property
-    def has_workers(self) -> bool:
-        """Whether other processes serve the clients."""
-        return self._crew is not None
 
     async def wait_accepting(self) -> None:
         """Return once clients are let in, by every process that serves them."""
@@ -182,6 +199,65 @@ class Front:
         self._plane.commit(change)
         if self._crew is not None:
             self._crew.change()
+
+    # Another process takes over ----------------------------------------------------------
+
+    @property
+    def hands(self) -> int:
+        """How many processes serve the clients."""
+        return 1 if self._crew is None else self._crew.size
+
+    @property
+    def sockets(self) -> dict[str, socket]:
+        """Of the listeners, see `DataPlane.sockets`."""
+        return self._plane.sockets
+
+    async def pause(self, *, timeout_s: float) -> None:
+        """Begin nothing more; nobody uses the stick table and its store once this returns.
+
+        Who waits for a decision still after `timeout_s` is cut off.
+        """
+        self.resting = True
+        await handover.pause(self._plane, timeout_s=timeout_s)
+        if self._crew is not None:
+            await self._crew.pause(timeout_s=timeout_s)
+        self._plane.use_table(ClosedTable(), trio.current_time)
+
+    def use(self, store: LmdbPins, table: StickTable, table_now: Callable[[], float]) -> None:
+        """After `pause`: these are the table and its store from `resume` on."""
+        self._plane.use_table(table, table_now)
+        if self._crew is not None:
+            self._crew.use(store=store, table=table, table_now=table_now)
+
+    def resume(self) -> None:
+        """Go on after `pause` with who is left, if it was paused."""
+        if self.resting:
+            self.resting = False
+            handover.resume(self._plane)
+            if self._crew is not None:
+                self._crew.resume()
+
+    async def give(self, lines: Sequence[socket], *, timeout_s: float) -> list[str]:
+        """Give all connections away, after `pause`; what has hindered that.
+
+        Args:
+            lines: ends of lines to those who take them, at least one for each of `hands`.
+            timeout_s: how long exchanges may take to end.
+        """
+        if self._crew is not None:
+            return await self._crew.give(lines, timeout_s=timeout_s)
+        try:
+            await moving.give(self._plane, map(ParcelService, lines), timeout_s=timeout_s)
+        except HandOverError as error:
+            return [str(error)]
+        return []
+
+    async def take(self, number: int, line: socket) -> None:
+        """Go on with the connections that come over a line; `hands` take turns by `number`."""
+        if self._crew is None:
+            await moving.take(self._plane, ParcelService(line))
+        else:
+            self._crew.take(number, line)
 
     async def drain(self, *, timeout_s: float) -> None:
         """Accept nobody new; return when all clients have gone, or have been sent away."""

@@ -9,7 +9,6 @@ The only place where proxy and cluster meet.
 """
 
 import contextlib
-import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -26,26 +25,25 @@ from meshlb.cluster.mesh import Mesh
 from meshlb.cluster.options import ClusterOptions
 from meshlb.config import Settings, certificates
 from meshlb.core.keyring import first_hash_key
-from meshlb.core.sticky.closed_table import ClosedTable
 from meshlb.errors import ConfigError
 from meshlb.model import BackendName, BackendState, PoolName
 from meshlb.net.reactor import Reactor
 from meshlb.node import supervisor
 from meshlb.node.collector import spare_the_collector
 from meshlb.node.doors import Doors
-from meshlb.node.front import Front
+from meshlb.node.front import Front, workers_wanted
 from meshlb.node.reloading import Reloader
 from meshlb.node.upgrading import ANSWER_S, DECIDE_S_MAX, Heir, Heritage, UpgradeError, Upgrader
 from meshlb.node.upkeep import keep_store
 from meshlb.node.view import LiveNode
-from meshlb.proxy import handover
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.role import ALONE
 from meshlb.store import LmdbPins
+from meshlb.store.directory import StoreDirectory
 from meshlb.store.secret import own_secret
 from meshlb.wire.messages import BackendOverride
-from meshlb.workers.board import WORKERS_MAX
 from meshlb.workers.crew import Crew
+from meshlb.workers.reserve import Reserve
 
 LEAVE_S_MAX = 2.0
 """How long saying farewell may take; drain gets the rest of `shutdown_timeout`."""
@@ -65,12 +63,15 @@ class Lasting:
     load: Callable[[], Settings]
     ready: Callable[[LiveNode], None] | None
     heritage: Heritage | None
+    directory: StoreDirectory
     doors: Doors
     reactor: Reactor
     signals: AsyncIterator[int]
     nursery: trio.Nursery
     upgrader: Upgrader
-    plane: DataPlane | None = None
+    reserve: Reserve
+    """For the workers, if there are to be any."""
+    front: Front | None = None
     """Made in the first life, and paused when another one begins."""
 
 
@@ -81,10 +82,8 @@ class Node:
         """Build everything; `run` begins to serve."""
         self._settings = settings
         self._lasting = lasting
-        self._own_secret: bytes | None = None
-        self._is_another_life = lasting.plane is not None
         self._store = store
-        cluster, data_dir = settings.cluster, settings.node.data_dir
+        cluster = settings.cluster
         if cluster is not None and cluster.tls is not None:
             _tell_of_dates(cluster.tls.cert)
         self._mesh = Mesh(
@@ -93,16 +92,19 @@ class Node:
             cluster=ClusterOptions.of(cluster) if cluster is not None else None,
             store=store,
             bulk=store,
-            data_dir=data_dir,
+            data_dir=lasting.directory.path,
             last_contact=store.last_contact(),
             ports=[sock.dup() for sock in lasting.doors.cluster],
             on_override=self._apply,
             on_keys=self._use_keys,
         )
         store.on_fading, store.on_provisional = self._mesh.fading, self._mesh.unsettled
-        crew = self._make_crew()
-        self._plane = self._resumed_plane() or self._new_plane(crew)
-        self._front = Front(self._plane, crew)
+        self._is_first = lasting.front is None
+        if lasting.front is None:
+            lasting.front = self._new_front()
+        else:
+            lasting.front.use(store, self._mesh.table, self._mesh.clock.now)
+        self._front = lasting.front
         cookie_secrets, key_secret = self._secrets()
         self._front.use_secrets(cookie_secrets=cookie_secrets, key_secret=key_secret)
         self._mesh.table.why_unusable = self._why_unusable
@@ -141,14 +143,14 @@ class Node:
         """Of load-balancer cookies, and of the hash of session keys."""
         if (keys := self._mesh.keys) is not None:
             return keys.keyring.secrets, keys.hash_key
-        if self._own_secret is None:
-            self._own_secret = own_secret(self._settings.node.data_dir)
-        return (self._own_secret,), first_hash_key(self._own_secret)
+        secret = own_secret(self._lasting.directory.path)
+        return (secret,), first_hash_key(secret)
 
-    def _new_plane(self, crew: Crew | None) -> DataPlane:
+    def _new_front(self) -> Front:
+        crew = self._make_crew()
         cookie_secrets, key_secret = self._secrets()
         sockets, self._lasting.doors.listeners = self._lasting.doors.listeners, {}
-        return DataPlane(
+        plane = DataPlane(
             self._settings,
             self._mesh.table,
             reactor=self._lasting.reactor,
@@ -158,16 +160,10 @@ class Node:
             sockets=sockets,
             role=ALONE if crew is None else crew.role,
         )
-
-    def _resumed_plane(self) -> DataPlane | None:
-        """That of the life before, which is paused."""
-        if (plane := self._lasting.plane) is not None:
-            plane.use_table(self._mesh.table, self._mesh.clock.now)
-        return plane
+        return Front(plane, crew)
 
     def _make_crew(self) -> Crew | None:
-        wanted = self._settings.node.workers
-        count = min(len(os.sched_getaffinity(0)), WORKERS_MAX) if wanted == "auto" else wanted
+        count = workers_wanted(self._settings)
         if not count:
             return None
         cluster = self._settings.cluster
@@ -177,22 +173,20 @@ class Node:
             table=self._mesh.table,
             table_now=self._mesh.clock.now,
             is_strict=cluster is not None and cluster.mode == "strict",
+            reserve=self._lasting.reserve,
         )
 
     async def run(self) -> Heir | None:
         """Serve until told to leave, or until another process is there to take over.
 
         Returns:
-            That process: the plane is paused, and goes on asking nobody; None: the node has left.
+            That process: the front is paused, and goes on asking nobody; None: the node has left.
         """
         lasting = self._lasting
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey, nursery)
-            if lasting.plane is None:
-                # Workers read this life's store, and are not upgraded: they end with it.
-                owner = nursery if self._front.has_workers else lasting.nursery
-                await owner.start(self._serve_clients)
-                lasting.plane = self._plane
+            if self._is_first:
+                await lasting.nursery.start(self._serve_clients)
             await nursery.start(self._mesh.run)
             await nursery.start(self._serve_operators)
             nursery.start_soon(keep_store, self._store, self._mesh)
@@ -223,7 +217,7 @@ class Node:
             node=self._settings.node.name,
             admin=str(admin),
             cluster=str(self._mesh.address) if self._settings.cluster is not None else None,
-            listeners={name: str(address) for name, address in self._plane.addresses.items()},
+            listeners={name: str(address) for name, address in self._front.addresses.items()},
         )
 
     async def _open_when_ready(self) -> None:
@@ -233,14 +227,13 @@ class Node:
             await trio.sleep(READY_POLL_S)
         self._may_listen.set()
         await self._front.wait_accepting()
-        if self._is_another_life:
-            handover.resume(self._plane)
+        self._front.resume()
         spare_the_collector()
         log.info("node ready", node=self._settings.node.name)
         supervisor.tell_ready()
         if (heritage := lasting.heritage) is not None:
             lasting.heritage = None
-            lasting.nursery.start_soon(heritage.take, self._plane)
+            lasting.nursery.start_soon(heritage.take, self._front, lasting.directory)
         if lasting.ready is not None:
             lasting.ready(self._view)
 
@@ -271,7 +264,7 @@ class Node:
         Raises:
             UpgradeError: it cannot take over, and nothing has changed.
         """
-        if not self._plane.accepting.is_set() or self._leaving.is_set():
+        if not self._front.accepting or self._leaving.is_set():
             raise UpgradeError("the node does not serve just now")
         pid = await self._lasting.upgrader.start(self.settings)
         self._lasting.nursery.start_soon(self._end_for_heir)
@@ -288,8 +281,7 @@ class Node:
 
     async def _rest(self) -> None:
         """Begin nothing more, and have everybody know what this node knows."""
-        await handover.pause(self._plane, timeout_s=DECIDE_S_MAX)
-        self._plane.use_table(ClosedTable(), self._mesh.clock.now)
+        await self._front.pause(timeout_s=DECIDE_S_MAX)
         await self._mesh.leave(for_good=False)
 
     async def _reload(self) -> None:
@@ -316,7 +308,7 @@ class Node:
 
     def _why_unusable(self, pool: PoolName, backend: BackendName) -> str:
         """Why sessions leave a backend, as this node sees it now."""
-        known_pool = self._plane.pools.get(pool)
+        known_pool = self._front.pools.get(pool)
         known = known_pool.backends.get(backend) if known_pool is not None else None
         if known is None:
             return f"{backend} is not configured any more"
@@ -328,7 +320,7 @@ class Node:
 
     def _apply(self, word: BackendOverride) -> None:
         """An operator's word on a backend, from this node or another one."""
-        pool = self._plane.pools.get(word.pool)
+        pool = self._front.pools.get(word.pool)
         backend = pool.backends.get(word.backend) if pool is not None else None
         if backend is None:
             log.info("a word on a backend not known here", pool=word.pool, backend=word.backend)

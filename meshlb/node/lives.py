@@ -4,6 +4,7 @@ Owns what outlives a membership: signals, the reactor, the node's doors and its 
 ends for good, or for an upgrade; if that fails the next one begins, with the same connections.
 """
 
+import contextlib
 import signal
 from collections.abc import Callable
 
@@ -15,10 +16,13 @@ from meshlb.net.reactor import Reactor
 from meshlb.node import descriptors
 from meshlb.node.collector import spare_the_collector
 from meshlb.node.doors import Doors
+from meshlb.node.front import workers_wanted
 from meshlb.node.life import Lasting, Node
-from meshlb.node.upgrading import Heir, Heritage, UpgradeError, Upgrader
+from meshlb.node.upgrading import Heir, Heritage, UpgradeError, Upgrader, directory_in
 from meshlb.node.view import LiveNode
 from meshlb.store import Owner, open_pins
+from meshlb.store.directory import StoreDirectory
+from meshlb.workers.reserve import Reserve
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
@@ -52,10 +56,19 @@ async def run(
     descriptors.take_all()
     spare_the_collector()
     heritage = Heritage.expected() if upgrades else None
-    inherited = None if heritage is None else await heritage.claim(settings)
-    doors = Doors(settings, inherited)
-    reactor = Reactor()
-    try:
+    with contextlib.ExitStack() as stack:
+        reserve, inherited = Reserve(), None
+        stack.callback(reserve.close)
+        if heritage is not None:
+            if workers := workers_wanted(settings):
+                await reserve.fill(workers + 1)
+            inherited = await heritage.claim(settings)
+        directory = StoreDirectory(settings.node.data_dir, inherited=directory_in(inherited))
+        stack.callback(directory.close)
+        doors = Doors(settings, inherited)
+        stack.callback(doors.close)
+        reactor = Reactor()
+        stack.callback(reactor.close)
         with trio.open_signal_receiver(*SIGNALS) as signals:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
             async with trio.open_nursery() as nursery:
@@ -64,24 +77,23 @@ async def run(
                     load=load or (lambda: settings),
                     ready=ready,
                     heritage=heritage,
+                    directory=directory,
                     doors=doors,
                     reactor=reactor,
                     signals=signals,
                     nursery=nursery,
                     upgrader=Upgrader(),
+                    reserve=reserve,
                 )
                 await _live(settings, lasting)
                 nursery.cancel_scope.cancel()
-    finally:
-        reactor.close()
-        doors.close()
 
 
 async def _live(settings: Settings, lasting: Lasting) -> None:
     while True:
         cluster = settings.cluster
         store = open_pins(
-            settings.node.data_dir,
+            lasting.directory.path,
             Owner(cluster.name if cluster is not None else "", settings.node.name),
             on_unusable=settings.node.on_unusable_store,
         )
@@ -96,10 +108,10 @@ async def _live(settings: Settings, lasting: Lasting) -> None:
 
 
 async def _hand_over(heir: Heir, settings: Settings, lasting: Lasting) -> bool:
-    assert lasting.plane is not None
+    assert lasting.front is not None
     timeout_s = settings.node.shutdown_timeout_s
     try:
-        await heir.take_over(lasting.plane, lasting.doors, timeout_s=timeout_s)
+        await heir.take_over(lasting.front, lasting.doors, lasting.directory, timeout_s=timeout_s)
     except UpgradeError as error:
         lasting.upgrader.failed(str(error), error.faults)
         return False

@@ -145,6 +145,8 @@ class Reloader:
     def _refuse_if_leaving(self) -> None:
         if self._front.draining:
             raise ConfigError(["the node is leaving; it takes no other configuration"])
+        if self._front.resting:
+            raise ConfigError(["another process is about to take over; tell that one"])
 
     def _backends(self) -> set[Backend]:
         pools = self._front.pools.values()

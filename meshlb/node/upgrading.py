@@ -7,14 +7,15 @@ Owns both sides of the conversation. What each says, over a socket pair:
     old             begins nothing any more, tells its cluster all that it knows, closes its store
     old   sockets   those that it listens at
     new             opens the store, joins, and lets clients in once its table is in sync
-    new   ready
-    old   keep, load, load …   what tunnels need, then idle clients and tunnels; each load once the
-    new   taken …              one before it has been taken
+    new   ready     and how many processes of it serve clients
+    old   line …    so that each process that serves here has one to such a process there, and each
+                    of those at least one; over these connections move, see `proxy.moving`
     old   done      once nothing is left that could move, or `shutdown_timeout` has passed
+    new   goodbye   it owns everything now
 
 Until `ready` the old process can go back: it opens its store again and serves on with all that it
 has. So it can later, should the new one end, but for what has moved by then. Must not know how
-connections are packed, nor how a node is wired.
+connections move, nor how a node is wired.
 
 Decision: docs/adr/0012-two-processes-upgrade-a-node.md.
 """
@@ -26,6 +27,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -36,13 +38,13 @@ from meshlb.config import Settings
 from meshlb.errors import HandOverError
 from meshlb.net.parcels import Parcel, ParcelService
 from meshlb.node.doors import Doors
-from meshlb.proxy import handover
-from meshlb.proxy.plane import DataPlane
+from meshlb.node.front import Front
+from meshlb.store.directory import StoreDirectory
 
 ENVIRONMENT: Final = "MESHLB_HANDOVER_FD"
 """Where a new process finds its end of the socket pair."""
 
-CONVERSATION: Final = 1
+CONVERSATION: Final = 2
 """Raised when an old process would not understand a new one."""
 
 START_S_MAX: Final = 30.0
@@ -51,17 +53,17 @@ START_S_MAX: Final = 30.0
 READY_S_MAX: Final = 60.0
 """From its having the sockets to its being ready: it joins, and takes what it missed."""
 
-TAKE_S_MAX: Final = 20.0
-"""For one load."""
+GOODBYE_S_MAX: Final = 20.0
+"""From the last word of the old process to that of the new one."""
+
+LINES_MAX: Final = 128
+"""Those to one process; where more take connections over, some get newcomers alone."""
 
 DECIDE_S_MAX: Final = 3.0
 """For requests that wait for the cluster, or for a backend to be connected to."""
 
 ANSWER_S: Final = 0.1
 """From the order to the first step that a client of the admin API could notice."""
-
-SWEEP_S: Final = 0.05
-"""How often the old process looks for what can move now."""
 
 log = structlog.get_logger()
 
@@ -112,10 +114,6 @@ class Upgrader:
         """
         if self._starting or self.heir is not None:
             raise UpgradeError("an upgrade is under way already")
-        if settings.node.data_dir is None:
-            raise UpgradeError("an upgrade needs node.data_dir: pins are handed over on the disk")
-        if settings.node.workers != 0:
-            raise UpgradeError("an upgrade with workers is not supported yet; set node.workers = 0")
         self._starting = True
         try:
             self.heir = await _start(self._argv, identity(settings))
@@ -183,27 +181,37 @@ class Heir:
         """Its process id."""
         return self._process.pid
 
-    async def take_over(self, plane: DataPlane, doors: Doors, *, timeout_s: float) -> None:
-        """Give it everything. The plane is paused, and the store is closed.
+    async def take_over(
+        self, front: Front, doors: Doors, directory: StoreDirectory, *, timeout_s: float
+    ) -> None:
+        """Give it everything. The front is paused, and the store is closed.
 
         Args:
-            plane: this process's; whoever is left in it at the end can go with it.
-            doors: the node's sockets.
+            front: this process's; whoever is left in it at the end can go with it.
+            doors: the node's other sockets.
+            directory: of the store.
             timeout_s: how long to wait for exchanges to end.
 
         Raises:
             UpgradeError: it has not taken over, or has ended since; what has not moved is here.
         """
         try:
-            names = list(plane.sockets)
-            sockets = [*plane.sockets.values(), *doors.cluster, doors.admin.sock]
-            facts = {"listeners": names, "cluster": len(doors.cluster)}
+            sockets = [*front.sockets.values(), *doors.cluster, doors.admin.sock]
+            facts = {
+                "listeners": list(front.sockets),
+                "cluster": len(doors.cluster),
+                "directory": str(directory.path) if directory.is_temporary else None,
+            }
             await self._service.send(Parcel("sockets", facts, sockets))
             with trio.fail_after(READY_S_MAX):
-                await self._service.expect("ready")
+                ready = await self._service.expect("ready")
             log.info("upgrade: the new process serves", pid=self.pid)
-            await self._move(plane, timeout_s)
+            deadline = trio.current_time() + timeout_s
+            lines = await self._connect(front.hands, ready.facts["hands"])
+            hindered = await front.give(lines, timeout_s=timeout_s)
             await self._service.send(Parcel("done"))
+            with trio.fail_after(GOODBYE_S_MAX):
+                await self._service.expect("goodbye")
         except trio.TooSlowError:
             await self.give_up()
             raise UpgradeError("the new process did not take over in time") from None
@@ -211,27 +219,25 @@ class Heir:
             status = await self.give_up()
             raise UpgradeError(f"the new process ended with status {status}: {error}") from error
         self._service.close()
+        directory.hand_over()
+        if hindered:
+            log.error("upgrade: some connections could not be moved", reasons=hindered)
+            await front.drain(timeout_s=max(0.0, deadline - trio.current_time()))
 
-    async def _move(self, plane: DataPlane, timeout_s: float) -> None:
-        await self._service.send(Parcel("keep", None, [], handover.stand_aside(plane)))
-        deadline = trio.current_time() + timeout_s
-        moved = 0
-        while True:
-            while load := handover.next_load(plane):
-                try:
-                    await self._service.send(Parcel("load", load.facts, load.sockets))
-                    with trio.fail_after(TAKE_S_MAX):
-                        await self._service.expect("taken")
-                except BaseException:
-                    load.put_back()
-                    raise
-                load.left()
-                moved += len(load.facts)
-            handover.send_away(plane)
-            if handover.is_empty(plane) or trio.current_time() >= deadline:
-                break
-            await trio.sleep(SWEEP_S)
-        log.info("upgrade: connections moved", moved=moved, left=handover.count(plane))
+    async def _connect(self, here: int, there: int) -> list[socket.socket]:
+        """Lines between `here` processes of this one and `there` of the new one."""
+        lines: list[socket.socket] = []
+        try:
+            for number in range(max(here, min(there, LINES_MAX))):
+                ours, theirs = socket.socketpair()
+                lines.append(ours)
+                with theirs:
+                    await self._service.send(Parcel("line", number, [theirs]))
+        except BaseException:
+            for line in lines:
+                line.close()
+            raise
+        return lines
 
     async def give_up(self) -> int:
         """End it, if it has not ended; its status."""
@@ -281,22 +287,26 @@ class Heritage:
         await self._service.send(Parcel("hello", hello))
         return await self._service.expect("sockets")
 
-    async def take(self, plane: DataPlane) -> None:
+    async def take(self, front: Front, directory: StoreDirectory) -> None:
         """This process serves: say so, and take what comes until the old one is done."""
-        try:
-            await self._service.send(Parcel("ready"))
-            while (parcel := await self._service.receive()).what != "done":
-                if parcel.what == "keep":
-                    plane.tunnels.kept += parcel.files
-                elif parcel.what == "load":
-                    handover.unpack(plane, parcel.facts, parcel.sockets)
-                    await self._service.send(Parcel("taken"))
-        except HandOverError as error:
-            log.warning("the process before this one ended early", reason=str(error))
-        finally:
-            self._service.close()
-            if not len(plane.tunnels):
-                plane.tunnels.drop_kept()
+        async with trio.open_nursery() as nursery:
+            try:
+                await self._service.send(Parcel("ready", {"hands": front.hands}))
+                while (parcel := await self._service.receive()).what != "done":
+                    if parcel.what == "line":
+                        nursery.start_soon(front.take, parcel.facts, parcel.sockets[0])
+                await self._service.send(Parcel("goodbye"))
+            except HandOverError as error:
+                log.warning("the process before this one ended early", reason=str(error))
+            finally:
+                self._service.close()
+            directory.own()
+
+
+def directory_in(inherited: Parcel | None) -> Path | None:
+    """The temporary directory of the process before this one, if it had one."""
+    place = None if inherited is None else inherited.facts["directory"]
+    return None if place is None else Path(place)
 
 
 def refuse_heritage(faults: Sequence[str]) -> None:

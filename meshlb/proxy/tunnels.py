@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -40,6 +41,7 @@ class Tunnels:
         self.counters = counters
         self.kept: list[io.FileIO] = []
         self.relay: KernelRelay | None = None
+        self._arriving = 0
         self._reactor = reactor
         self._table = table
         self._table_now = table_now
@@ -114,8 +116,22 @@ class Tunnels:
         self._open.discard(tunnel)
         if not self._open:
             self._emptied.set()
-            self.drop_kept()
+            self._drop_unneeded()
         tunnel.lease.host.tunnel_ended()
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Tunnels of another process come: what they need is kept also while none is there."""
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+            self._drop_unneeded()
+
+    def _drop_unneeded(self) -> None:
+        if not self._open and not self._arriving:
+            self.drop_kept()
 
     def drop_kept(self) -> None:
         """No tunnel needs it any more."""

@@ -11,7 +11,6 @@ a SIGBUS.
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,15 +47,15 @@ class Environment:
 
     def __init__(
         self,
-        data_dir: Path | None,
+        data_dir: Path,
         *,
         owner: Owner | None = None,
         map_bytes: int = MAP_BYTES_FIRST,
     ) -> None:
-        """Open or create the store in `data_dir`, or in a temporary directory.
+        """Open or create the store in `data_dir`.
 
         Args:
-            data_dir: None: a temporary one.
+            data_dir: where it is; made if need be.
             owner: whose pins are or shall be in it; None: no matter.
             map_bytes: the size of the memory map to begin with.
 
@@ -65,19 +64,14 @@ class Environment:
                 says what to do.
             StoreError: when the directory cannot be used, or is in use.
         """
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        if data_dir is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="meshlb-")
-            data_dir = Path(self._temporary.name)
         self.directory = data_dir
         self.on_write: Callable[[bool], None] = lambda committed: None
         self._reader: Any = None
         self._lock = lock_directory(data_dir)
         try:
-            if self._temporary is None:
-                vetting.check_pages(data_dir)
-                if owner is not None:
-                    vetting.check_owner(data_dir, owner)
+            vetting.check_pages(data_dir)
+            if owner is not None:
+                vetting.check_owner(data_dir, owner)
             self.lmdb = _open(data_dir, map_bytes)
         except BaseException:
             self.close()
@@ -141,26 +135,22 @@ class Environment:
             raise StoreError(f"cannot flush {self.directory}: {error}") from error
 
     def close(self) -> None:
-        """Flush and close the store; a temporary one is removed. Closing twice does no harm."""
+        """Flush and close the store. Closing twice does no harm."""
         environment = getattr(self, "lmdb", None)
         if environment is not None and self._lock >= 0:
             self._close(environment)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-        if self._temporary is not None:
-            self._temporary.cleanup()
 
     def _close(self, environment: Any) -> None:
         self._end_reader()
-        is_flushed = self._temporary is None
-        if is_flushed:
-            try:
-                self.sync()
-            except StoreError:
-                is_flushed = False
-        environment.close()
-        if is_flushed:
+        try:
+            self.sync()
+        except StoreError:
+            environment.close()
+        else:
+            environment.close()
             vetting.mark_clean(self.directory)
 
 

@@ -17,13 +17,11 @@ from meshlb.store.vetting import Owner, set_aside
 _log = structlog.get_logger(__name__)
 
 
-def open_pins(
-    data_dir: Path | None, owner: Owner, *, on_unusable: Literal["stop", "empty"]
-) -> LmdbPins:
+def open_pins(data_dir: Path, owner: Owner, *, on_unusable: Literal["stop", "empty"]) -> LmdbPins:
     """Open the store of `owner`; the caller closes it.
 
     Args:
-        data_dir: None: a temporary one.
+        data_dir: where it is.
         owner: whose pins they must be.
         on_unusable: `empty` puts a damaged store, or another cluster's, aside and starts anew.
 
@@ -34,7 +32,7 @@ def open_pins(
     try:
         return LmdbPins(data_dir, owner=owner)
     except UnusableStoreError as error:
-        if on_unusable == "stop" or data_dir is None:
+        if on_unusable == "stop":
             raise
         lock = lock_directory(data_dir)
         try:

@@ -68,12 +68,12 @@ class LmdbPins:
 
     def __init__(
         self,
-        data_dir: Path | None = None,
+        data_dir: Path,
         *,
         owner: Owner | None = None,
         map_bytes: int = MAP_BYTES_FIRST,
     ) -> None:
-        """Open or create the store of `owner` in `data_dir`; None: in a temporary directory.
+        """Open or create the store of `owner` in `data_dir`.
 
         Raises:
             UnusableStoreError: when it is damaged or another cluster's.

@@ -13,14 +13,12 @@ from meshlb.store.private import read_private, write_private
 SECRET_BYTES: Final = 32
 
 
-def own_secret(data_dir: Path | None) -> bytes:
-    """The secret in `data_dir`, made at the first start; without a `data_dir` a new one.
+def own_secret(data_dir: Path) -> bytes:
+    """The secret in `data_dir`, made at the first start.
 
     Raises:
         StoreError: the file cannot be read or written, or is not a secret of ours.
     """
-    if data_dir is None:
-        return secrets.token_bytes(SECRET_BYTES)
     path = data_dir / "cookie.secret"
     secret = read_private(path)
     if secret is None:

@@ -9,7 +9,8 @@ The data plane of the member itself accepts nobody: it holds the sockets and pro
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from socket import socket
 from typing import Final
 
 import structlog
@@ -17,26 +18,30 @@ import trio
 
 from meshlb.config.schema import BackendSettings, Settings
 from meshlb.core.sticky.table import StickTable
-from meshlb.errors import WorkerError
 from meshlb.model import PoolName
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.role import Role
 from meshlb.store import LmdbPins
 from meshlb.workers.board import BackendId, Board, Places
-from meshlb.workers.hire import Hire
 from meshlb.workers.messages import (
     Change,
     Drain,
+    Give,
     Message,
     Open,
+    Pause,
+    Resume,
     Secrets,
     Setup,
     States,
+    Take,
     pack_places,
     pack_settings,
 )
-from meshlb.workers.post import Post
+from meshlb.workers.orders import obey
+from meshlb.workers.post import TICK_S, Post
+from meshlb.workers.reserve import Reserve
 from meshlb.workers.tally import WorkerTally, total
 
 LIVED_WELL_S: Final = 10.0
@@ -44,12 +49,6 @@ LIVED_WELL_S: Final = 10.0
 
 PAUSE_S_MIN, PAUSE_S_MAX = 0.1, 30.0
 """How long after others that have not; doubled each time."""
-
-SILENT_TICKS_MAX: Final = 10
-"""Seconds in which a worker has said nothing: it is stuck, and ended."""
-
-RESERVE_AGAIN_S: Final = 0.5
-"""How long after the reserve was needed another one is started."""
 
 CAUGHT_UP_S_MAX: Final = 1.0
 """How long an order waits for the word of all workers that they go by it."""
@@ -72,6 +71,7 @@ class Crew:
         ready: set once every worker is set up, or has failed.
         accepting: set once those that are let clients in.
         role: for the member's data plane.
+        size: how many workers there are to be.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Crew:
         table: StickTable,
         table_now: Callable[[], float],
         is_strict: bool,
+        reserve: Reserve,
     ) -> None:
         """Make the board; `run` starts the workers.
 
@@ -91,8 +92,9 @@ class Crew:
             table: the stick table, for what they ask.
             table_now: its clock.
             is_strict: whether sessions begin only once they are agreed on.
+            reserve: of processes, some of which may be there already; the crew's from now on.
         """
-        self._count = count
+        self.size = count
         self._store = store
         self._table = table
         self._table_now = table_now
@@ -107,9 +109,10 @@ class Crew:
         self._serial = 0
         self._dirty = trio.Event()
         self._is_open = False
-        self._reserve: Hire | None = None
-        self._reserve_taken = trio.Event()
+        self._reserve = reserve
         self._leaving = trio.Event()
+        self._may_employ = trio.Event()
+        self._may_employ.set()
         self.ready = trio.Event()
         self.accepting = trio.Event()
         self.role = Role(accepts_max=0, make_backend=self._make_backend)
@@ -120,7 +123,7 @@ class Crew:
         if place is None:
             log.error("too many backends to count their connections", backend=settings.name)
             return Backend(settings, on_change=self._changed)
-        occupancy = self._board.occupancy(place, worker=self._count + 1, workers=self._count)
+        occupancy = self._board.occupancy(place, worker=self.size + 1, workers=self.size)
         return Backend(settings, occupancy=occupancy, on_change=self._changed)
 
     def _changed(self) -> None:
@@ -167,17 +170,17 @@ class Crew:
             async with trio.open_nursery() as nursery:
                 for post in self._posts:
                     nursery.start_soon(self._keep, post)
-                nursery.start_soon(self._keep_reserve)
                 nursery.start_soon(self._watch_board)
                 nursery.start_soon(self._watch_silence)
                 nursery.start_soon(self._pass_states_on)
                 for post in self._posts:
                     await post.tried.wait()
                 self.ready.set()
-                await trio.sleep_forever()
+                await self._reserve.keep()
         finally:
             self._store.environment.on_write = lambda committed: None
             self._board.close()
+            await self._reserve.reap()
 
     def open(self) -> None:
         """Have all workers let clients in, also those that start later."""
@@ -191,6 +194,7 @@ class Crew:
     async def drain(self, *, timeout_s: float) -> None:
         """Have all workers send their clients away; return when they have, or have been ended."""
         self._leaving.set()
+        self._may_employ.set()
         self._tell(Drain(timeout_s * (1 - DRAIN_GRACE_FRACTION)))
         with trio.move_on_after(timeout_s):
             for post in self._posts:
@@ -210,18 +214,69 @@ class Crew:
         places = pack_places(self._places.all)
         for post in self._posts:
             if post.is_ready:
-                self._tell_one(post, Change(self._serial, packed, places, names, states), fds)
+                post.tell(Change(self._serial, packed, places, names, states), fds)
+
+    # Another process takes over ----------------------------------------------------------
+
+    async def pause(self, *, timeout_s: float) -> None:
+        """Have all workers begin nothing more; who ends is not replaced before `resume`.
+
+        Once this returns nobody uses the store and the table.
+        """
+        self._may_employ = trio.Event()
+        order = (Pause(timeout_s), ())
+        await obey(dict.fromkeys(self._posts, order), timeout_s=timeout_s)
+        for post in self._posts:
+            if post.desk is not None:
+                post.desk.close()
+        self._store.environment.on_write = lambda committed: None
+
+    def use(self, *, store: LmdbPins, table: StickTable, table_now: Callable[[], float]) -> None:
+        """After `pause`: go by these from `resume` on."""
+        self._store, self._table, self._table_now = store, table, table_now
+        store.environment.on_write = self._board.note_write
+
+    def resume(self) -> None:
+        """Have all workers go on with those whom they still have."""
+        for post in self._posts:
+            if post.desk is not None:
+                post.desk.reopen(self._table, self._table_now)
+        self._tell(Resume(str(self._store.environment.directory), self._clock_ahead_s()))
+        self._may_employ.set()
+
+    async def give(self, lines: Sequence[socket], *, timeout_s: float) -> list[str]:
+        """Have all workers give their connections away; what has hindered some of them.
+
+        Args:
+            lines: each the end of one to a process that takes them; closed at the end.
+            timeout_s: how long exchanges may take to end.
+        """
+        orders: dict[Post, tuple[Message, list[int]]] = {}
+        for index, post in enumerate(self._posts):
+            fds = [line.fileno() for line in lines[index :: self.size]]
+            orders[post] = Give(len(fds), timeout_s), fds
+        try:
+            return await obey(orders, timeout_s=timeout_s)
+        finally:
+            for line in lines:
+                line.close()
+
+    def take(self, number: int, line: socket) -> None:
+        """Have a worker go on with what comes over a line; they take turns by `number`."""
+        with line:
+            self._posts[number % self.size].tell(Take(), [line.fileno()])
 
     # One post ----------------------------------------------------------------------------
 
     async def _keep(self, post: Post) -> None:
         strikes = 0
-        while not self._leaving.is_set():
+        while await self._is_wanted():
             began_at = trio.current_time()
             how = await self._employ(post)
             lived_s = trio.current_time() - began_at
             self._board.clear(post.number, self._places.all)
-            self._store.environment.free_readers()
+            if self._may_employ.is_set():
+                self._store.environment.free_readers()
             self._ended.retire(post.tally)
             post.leave()
             if self._leaving.is_set():
@@ -240,18 +295,22 @@ class Crew:
                 await self._leaving.wait()
         post.vacant.set()
 
+    async def _is_wanted(self) -> bool:
+        await self._may_employ.wait()
+        return not self._leaving.is_set()
+
     async def _employ(self, post: Post) -> str:
         """One worker from its start to its end; how it has ended."""
-        hire = self._take_reserve() or Hire.start()
+        hire = self._reserve.take()
         settings, names, fds = self._listeners()
         setup = Setup(
             number=post.number,
-            workers=self._count,
+            workers=self.size,
             settings=pack_settings(settings),
             places=pack_places(self._places.all),
             listeners=names,
             directory=str(self._store.environment.directory),
-            clock_ahead_s=self._table_now() - time.perf_counter(),
+            clock_ahead_s=self._clock_ahead_s(),
             is_strict=self._is_strict,
             cookie_secrets=self._secrets.cookie_secrets,
             key_secret=self._secrets.key_secret,
@@ -272,27 +331,6 @@ class Crew:
         finally:
             how = await hire.reap()
         return how
-
-    def _take_reserve(self) -> Hire | None:
-        hire, self._reserve = self._reserve, None
-        self._reserve_taken.set()
-        if hire is not None and not hire.is_alive:
-            hire.sock.close()
-            return None
-        return hire
-
-    async def _keep_reserve(self) -> None:
-        """One process in reserve, so that a post is filled at once."""
-        await self.ready.wait()
-        try:
-            while not self._leaving.is_set():
-                self._reserve_taken = trio.Event()
-                self._reserve = Hire.start()
-                await self._reserve_taken.wait()
-                await trio.sleep(RESERVE_AGAIN_S)  # First of all the newcomer gets to work.
-        finally:
-            if self._reserve is not None:
-                await self._reserve.reap()
 
     def _listeners(self) -> tuple[Settings, list[str], list[int]]:
         """Settings as workers have them, the names of their listeners, and the sockets of these.
@@ -316,15 +354,11 @@ class Crew:
 
     def _tell(self, message: Message) -> None:
         for post in self._posts:
-            self._tell_one(post, message)
+            post.tell(message)
 
-    def _tell_one(self, post: Post, message: Message, fds: list[int] | None = None) -> None:
-        if post.channel is not None:
-            try:
-                post.channel.put(message, fds or [])
-            except WorkerError as error:
-                log.error("a worker is stuck", worker=post.number, reason=str(error))
-                post.kill()
+    def _clock_ahead_s(self) -> float:
+        """By how much table time is ahead of the clock that all processes share."""
+        return self._table_now() - time.perf_counter()
 
     def _states(self) -> Iterator[list[object]]:
         assert self._plane is not None
@@ -354,12 +388,9 @@ class Crew:
 
     async def _watch_silence(self) -> None:
         while True:
-            await trio.sleep(1.0)
+            await trio.sleep(TICK_S)
             for post in self._posts:
-                post.silent_ticks += 1
-                if post.is_ready and post.silent_ticks > SILENT_TICKS_MAX:
-                    log.error("a worker is stuck, and is ended", worker=post.number, pid=post.pid)
-                    post.kill()
+                post.tick()
 
 
 def _pause_s(strikes: int) -> float:

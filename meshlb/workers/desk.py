@@ -22,7 +22,7 @@ from meshlb.workers.messages import (
 
 
 class Desk:
-    """One per worker; `close` when it is gone, for claims may end later."""
+    """One per worker; `close` when nobody is to be answered any more, for claims may end later."""
 
     def __init__(
         self, table: StickTable, now: Callable[[], float], answer: Callable[[Answer], None]
@@ -40,8 +40,16 @@ class Desk:
         self._is_open = True
 
     def close(self) -> None:
-        """The worker is gone: what was claimed for it is agreed on, and nobody is told."""
+        """The worker is gone, or the table is: nobody is heard, and nobody answered.
+
+        What was claimed is agreed on all the same.
+        """
         self._is_open = False
+
+    def reopen(self, table: StickTable, now: Callable[[], float]) -> None:
+        """Go on after `close` with another table, at which nothing has been asked yet."""
+        self._table, self._now = table, now
+        self._is_open = True
 
     def hear(self, message: Claim | Plant | Touch) -> None:
         """Take one in.
@@ -49,9 +57,12 @@ class Desk:
         Raises:
             WorkerError: it makes no sense.
         """
+        if not self._is_open:
+            return
         match message:
             case Claim(token, packed):
-                self._table.claim_soon(unpack_proposal(packed), partial(self._claimed, token))
+                asked = self._table
+                asked.claim_soon(unpack_proposal(packed), partial(self._claimed, asked, token))
             case Plant(packed, epoch):
                 if epoch is not None or not self._table.is_strict:
                     self._table.plant(unpack_proposal(packed), epoch=epoch)
@@ -60,8 +71,8 @@ class Desk:
                 if pin is not None and (pin.backend, pin.epoch) == (backend, epoch):
                     self._table.touch(session_key(key), pin, float(ttl_s))
 
-    def _claimed(self, token: int, outcome: Pin | NoQuorumError) -> None:
-        if not self._is_open:
+    def _claimed(self, asked: StickTable, token: int, outcome: Pin | NoQuorumError) -> None:
+        if not self._is_open or asked is not self._table:
             return
         if isinstance(outcome, NoQuorumError):
             self._answer(Answer(token, None, str(outcome)))

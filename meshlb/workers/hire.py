@@ -61,6 +61,10 @@ class Hire:
         """Whether it has not ended yet."""
         return self._child.poll() is None
 
+    async def loaded(self) -> None:
+        """Return once it has loaded the program, and says so; or has ended."""
+        await trio.lowlevel.wait_readable(self.sock)
+
     def kill(self) -> None:
         """End it at once."""
         self._child.kill()

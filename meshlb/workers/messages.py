@@ -86,6 +86,37 @@ class Drain(NamedTuple):
     timeout_s: float
 
 
+class Pause(NamedTuple):
+    """Begin nothing: another process of this node is about to take over.
+
+    `Obeyed` comes once nobody waits for a decision, or after `timeout_s`; the store is not read
+    from then on.
+    """
+
+    timeout_s: float
+
+
+class Give(NamedTuple):
+    """Give every connection to other processes, within `timeout_s`; then comes `Obeyed`."""
+
+    lines: int
+    """So many sockets come with it, each the end of a line to one of them; see `proxy.moving`."""
+    timeout_s: float
+
+
+class Resume(NamedTuple):
+    """No other process has taken over: go on after `Pause` with who is left."""
+
+    directory: str
+    """Where the store is."""
+    clock_ahead_s: float
+    """By how much table time is ahead of the monotonic clock."""
+
+
+class Take(NamedTuple):
+    """Go on with the connections of another process; the end of a line to it comes with this."""
+
+
 class Change(NamedTuple):
     """Serve by other settings; the listeners' sockets come with it."""
 
@@ -98,6 +129,10 @@ class Change(NamedTuple):
 
 
 # From a worker -------------------------------------------------------------------------------
+
+
+class Loaded(NamedTuple):
+    """It has loaded the program, and knows nothing yet."""
 
 
 class Ready(NamedTuple):
@@ -144,6 +179,13 @@ class Seen(NamedTuple):
     serial: int
 
 
+class Obeyed(NamedTuple):
+    """It has done as `Pause` or `Give` say."""
+
+    fault: str
+    """What has gone wrong; empty: nothing."""
+
+
 class Tally(NamedTuple):
     """What it has counted since its start; see `meshlb.workers.tally`."""
 
@@ -157,7 +199,12 @@ Message = (
     | Secrets
     | Open
     | Drain
+    | Pause
+    | Give
+    | Resume
+    | Take
     | Change
+    | Loaded
     | Ready
     | Accepting
     | Claim
@@ -165,6 +212,7 @@ Message = (
     | Touch
     | Doubt
     | Seen
+    | Obeyed
     | Tally
 )
 
@@ -175,7 +223,12 @@ _KINDS: Final[tuple[Callable[..., Message], ...]] = (
     Secrets,
     Open,
     Drain,
+    Pause,
+    Give,
+    Resume,
+    Take,
     Change,
+    Loaded,
     Ready,
     Accepting,
     Claim,
@@ -183,6 +236,7 @@ _KINDS: Final[tuple[Callable[..., Message], ...]] = (
     Touch,
     Doubt,
     Seen,
+    Obeyed,
     Tally,
 )
 _NUMBERS: Final[Mapping[Any, int]] = {kind: number for number, kind in enumerate(_KINDS)}

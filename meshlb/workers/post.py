@@ -5,7 +5,7 @@ comes; where it makes no sense the worker is ended.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -22,7 +22,9 @@ from meshlb.workers.messages import (
     Answer,
     Claim,
     Doubt,
+    Loaded,
     Message,
+    Obeyed,
     Plant,
     Ready,
     Seen,
@@ -35,6 +37,10 @@ from meshlb.workers.tally import WorkerTally, unpack_tally
 MESSAGES_PER_TURN_MAX: Final = 64
 """What is taken in at a time, some milliseconds' work: a flood must not keep members waiting."""
 
+TICK_S: Final = 1.0
+SILENT_TICKS_MAX: Final = 10
+"""Ticks in which a worker has said nothing: it is stuck, and ended."""
+
 log = structlog.get_logger()
 
 
@@ -45,12 +51,14 @@ class Post:
         number: from 1.
         pid: of the worker; None while there is none.
         channel: to it.
+        desk: takes in what it asks of the stick table.
         is_ready: it is set up.
         is_accepting: it lets clients in.
         seen: the serial of the latest states or settings that it goes by.
         tally: what it has counted.
         restarts: workers that have ended here.
-        silent_ticks: since it last said something.
+        fault: what it said when it obeyed last; empty: that all is well.
+        obeyed: set once it has obeyed, or has ended.
         tried: set once the first worker is ready or has ended.
         vacant: set once nobody works here, and nobody will.
     """
@@ -59,12 +67,14 @@ class Post:
         self.number = number
         self.pid: int | None = None
         self.channel: Channel | None = None
+        self.desk: Desk | None = None
         self.is_ready = self.is_accepting = False
         self.seen = -1
         self.tally = WorkerTally()
         self.restarts = 0
-        self.silent_ticks = 0
-        self.started_at = 0.0
+        self._silent_ticks = 0
+        self.fault = ""
+        self.obeyed = trio.Event()
         self.tried = trio.Event()
         self.vacant = trio.Event()
         self._hire: Hire | None = None
@@ -92,9 +102,9 @@ class Post:
             on_accepting: called once it lets clients in.
         """
         channel = Channel(hire.sock)
-        desk = Desk(table, now, partial(self._answer, channel))
+        desk = self.desk = Desk(table, now, partial(self._answer, channel))
         self._hire, self.pid, self.channel = hire, hire.pid, channel
-        self.silent_ticks, self.started_at = 0, trio.current_time()
+        self._silent_ticks = 0
         channel.put(*setup)
         for message in first:
             channel.put(message)
@@ -114,8 +124,9 @@ class Post:
         finally:
             desk.close()
             channel.close()
-            self.channel = None
+            self.channel = self.desk = None
             self.tried.set()
+            self.obeyed.set()
 
     def _hear(
         self,
@@ -129,7 +140,7 @@ class Post:
         Raises:
             WorkerError: it makes no sense.
         """
-        self.silent_ticks = 0
+        self._silent_ticks = 0
         try:
             self._take_in(message, desk, doubt, on_accepting)
         except (ValueError, TypeError, LookupError) as error:
@@ -151,6 +162,11 @@ class Post:
                 doubt(pool, backend)
             case Seen(serial):
                 self.seen = serial
+            case Obeyed(fault):
+                self.fault = str(fault)
+                self.obeyed.set()
+            case Loaded():
+                pass
             case Ready():
                 self.is_ready = True
                 self.tried.set()
@@ -159,6 +175,15 @@ class Post:
                 on_accepting()
             case _:
                 raise WorkerError(f"a worker does not say {type(message).__name__}")
+
+    def tell(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Say something to the worker, if there is one; one that does not listen is ended."""
+        if self.channel is not None:
+            try:
+                self.channel.put(message, fds)
+            except WorkerError as error:
+                log.error("a worker is stuck", worker=self.number, reason=str(error))
+                self.kill()
 
     def _answer(self, channel: Channel, answer: Answer) -> None:
         # A worker that does not read is found out by what it is told next.
@@ -172,6 +197,13 @@ class Post:
         self.seen = -1
         self.tally = WorkerTally()
         self.restarts += 1
+
+    def tick(self) -> None:
+        """A moment has passed in which it should have said something."""
+        self._silent_ticks += 1
+        if self.is_ready and self._silent_ticks > SILENT_TICKS_MAX:
+            log.error("a worker is stuck, and is ended", worker=self.number, pid=self.pid)
+            self.kill()
 
     def kill(self) -> None:
         """End the worker at once, if there is one."""

@@ -6,6 +6,11 @@ Owns the life of the process:
     → Ready       and it waits: the table may not be in sync yet
     Open          it lets clients in
     → Accepting
+    Pause         it begins nothing more, and reads the store no longer
+    → Obeyed
+    Give          its connections go to workers of another program, see `proxy.moving`
+    → Obeyed
+    Resume        they do not, and it goes on
     Drain         it sends its clients away and ends
     end of file   the member is gone, and so is the worker, at once
 
@@ -23,9 +28,12 @@ import structlog
 import trio
 
 from meshlb.config.schema import BackendSettings, ListenerSettings
-from meshlb.errors import ListenError, WorkerError, WorkerGoneError
+from meshlb.core.sticky.closed_table import ClosedTable
+from meshlb.errors import HandOverError, ListenError, WorkerError, WorkerGoneError
 from meshlb.model import PoolName
+from meshlb.net.parcels import ParcelService
 from meshlb.net.reactor import Reactor
+from meshlb.proxy import handover, moving
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.role import Role
@@ -38,13 +46,19 @@ from meshlb.workers.messages import (
     Answer,
     Change,
     Drain,
+    Give,
+    Loaded,
     Message,
+    Obeyed,
     Open,
+    Pause,
     Ready,
+    Resume,
     Secrets,
     Seen,
     Setup,
     States,
+    Take,
     Tally,
     backend_state,
     unpack_places,
@@ -70,15 +84,19 @@ async def serve(sock: socket.socket) -> None:
     """Be a worker of the member at the other end of `sock`, until told to end, or left alone."""
     channel = Channel(sock, takes_fds=True)
     try:
-        setup, *early = await channel.receive()
-        if not isinstance(setup, Setup):
-            raise WorkerError("a worker is set up first")
-        structlog.contextvars.bind_contextvars(worker=setup.number)
-        worker = Worker(channel, setup)
-        try:
-            await worker.run(early)
-        finally:
-            worker.close()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(channel.send_all)
+            channel.put(Loaded())
+            setup, *early = await channel.receive()
+            if not isinstance(setup, Setup):
+                raise WorkerError("a worker is set up first")
+            structlog.contextvars.bind_contextvars(worker=setup.number)
+            worker = Worker(channel, setup)
+            try:
+                await worker.run(early)
+            finally:
+                worker.close()
+            nursery.cancel_scope.cancel()
     except* WorkerGoneError:
         pass  # The member has ended, and has said why.
     finally:
@@ -97,17 +115,7 @@ class Worker:
         self._given = dict(zip(setup.listeners, map(_socket_of, fds), strict=True))
         self._places = unpack_places(setup.places)
         self._tally = WorkerTally()
-        self._reader = PinReader(Path(setup.directory), changes=self._board.changes)
-        ahead_s = setup.clock_ahead_s + time.perf_counter() - trio.current_time()
-        self._table = WorkerTable(
-            self._reader,
-            channel.put,
-            waiting_bytes=lambda: channel.outbox_bytes,
-            now=lambda: trio.current_time() + ahead_s,
-            is_degraded=lambda: self._board.is_degraded,
-            is_strict=setup.is_strict,
-            tally=self._tally,
-        )
+        self._table = self._open_table(setup.directory, setup.clock_ahead_s)
         self._reactor = Reactor()
         self._share = Share(
             self._board,
@@ -119,7 +127,7 @@ class Worker:
             unpack_settings(setup.settings),
             self._table,
             reactor=self._reactor,
-            table_now=lambda: trio.current_time() + ahead_s,
+            table_now=self._now,
             cookie_secrets=tuple(setup.cookie_secrets),
             key_secret=setup.key_secret,
             sockets=self._take_given(),
@@ -133,6 +141,23 @@ class Worker:
         )
         self._tally.proxy = self._plane.counters
         self._may_listen = trio.Event()
+
+    def _open_table(self, directory: str, clock_ahead_s: float) -> WorkerTable:
+        self._ahead_s = clock_ahead_s + time.perf_counter() - trio.current_time()
+        self._reader = PinReader(Path(directory), changes=self._board.changes)
+        return WorkerTable(
+            self._reader,
+            self._channel.put,
+            waiting_bytes=lambda: self._channel.outbox_bytes,
+            now=self._now,
+            is_degraded=lambda: self._board.is_degraded,
+            is_strict=self._setup.is_strict,
+            tally=self._tally,
+        )
+
+    def _now(self) -> float:
+        """Table time."""
+        return trio.current_time() + self._ahead_s
 
     def close(self) -> None:
         """Close what is not the data plane's own."""
@@ -176,8 +201,7 @@ class Worker:
             await self._plane.run(may_listen=self._may_listen, task_status=task_status)
 
         async with trio.open_nursery() as nursery:
-            self._share.nursery = nursery
-            nursery.start_soon(self._channel.send_all)
+            self._nursery = self._share.nursery = nursery
             nursery.start_soon(self._reactor.run)
             await nursery.start(serve_clients)
             self._channel.put(Ready())
@@ -206,6 +230,15 @@ class Worker:
                 self._may_listen.set()
             case Change():
                 await self._change(message)
+            case Pause(timeout_s):
+                self._nursery.start_soon(self._pause, timeout_s)
+            case Give(lines, timeout_s):
+                self._nursery.start_soon(self._give, self._take_lines(lines), timeout_s)
+            case Resume(directory, clock_ahead_s):
+                self._resume(directory, clock_ahead_s)
+            case Take():
+                (line,) = self._take_lines(1)
+                self._nursery.start_soon(moving.take, self._plane, line)
             case _:
                 raise WorkerError(f"a member does not say {type(message).__name__}")
 
@@ -227,6 +260,28 @@ class Worker:
         for sock in self._take_given().values():
             sock.close()  # The plane had it already.
         self._channel.put(Seen(change.serial))
+
+    async def _pause(self, timeout_s: float) -> None:
+        await handover.pause(self._plane, timeout_s=timeout_s)
+        self._plane.use_table(ClosedTable(), self._now)
+        self._channel.put(Obeyed(""))
+
+    async def _give(self, lines: list[ParcelService], timeout_s: float) -> None:
+        fault = ""
+        try:
+            await moving.give(self._plane, lines, timeout_s=timeout_s)
+        except HandOverError as error:
+            fault = str(error)
+        self._channel.put(Obeyed(fault))
+
+    def _take_lines(self, count: int) -> list[ParcelService]:
+        return [ParcelService(_socket_of(fd)) for fd in self._channel.take_fds(count)]
+
+    def _resume(self, directory: str, clock_ahead_s: float) -> None:
+        self._reader.close()
+        self._table = self._open_table(directory, clock_ahead_s)
+        self._plane.use_table(self._table, self._now)
+        handover.resume(self._plane)
 
     async def _say_when_open(self) -> None:
         await self._plane.accepting.wait()

@@ -17,6 +17,8 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from meshlb.cluster.counters import MeshCounters
 from meshlb.cluster.turns import Turns
@@ -138,7 +140,9 @@ def proposal() -> Proposal:
 
 def connected(stack: ExitStack) -> list[Node]:
     """Three nodes that agree on a view, and have exchanged their marks."""
-    nodes = [Node(number, stack.enter_context(closing(LmdbPins()))) for number in range(len(NAMES))]
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    stores = [stack.enter_context(closing(LmdbPins(folder / name))) for name in NAMES]
+    nodes = [Node(number, store) for number, store in enumerate(stores)]
     for node in nodes:
         node.turns.receive(ViewChanged(tuple(NAMES), VIEW_ID, quorate=True))
         for peer in nodes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Iterator
 from functools import partial
@@ -17,6 +18,7 @@ from tests.peers.harness.http import fetch
 from tests.peers.harness.live import Live, live
 from tests.peers.harness.mesh import START_PATIENCE_S, Mesh, Node
 from tests.peers.test_reload import eventually, meshlb, more, replace_in_file
+from tests.peers.test_workers import workers
 
 
 class Processes:
@@ -133,6 +135,40 @@ def test_a_new_process_takes_over_all_sockets_and_loses_no_byte(
         wait_until(lambda pid=pid: not is_there(pid), "the last process leaves")
 
 
+def test_workers_hand_over_to_as_many_as_the_new_program_has(
+    start_backends: StartBackends, start_mesh: StartMesh, processes: Processes
+) -> None:
+    mesh = start_mesh(backends=start_backends("mirror", 2), size=1, workers=2)
+    (node,) = mesh.nodes
+    state = re.search("data_dir = .*", node.config.read_text())
+    assert state is not None
+    assert node.terminate(timeout_s=20) == 0
+    replace_in_file(node, (state[0], ""))
+    mesh.start()
+
+    async def scenario() -> None:
+        async with live(node.door, newcomers=True) as going:
+            before = 2
+            pins = 0
+            for after in (3, 0, 2):
+                serving = [process["pid"] for process in workers(node)]
+                assert len(serving) == before
+                replace_in_file(node, (f"workers = {before}", f"workers = {after}"))
+                await upgraded(node, processes)
+                await all_moved(node, going)
+                await more(going, ["s1", "s2"])
+                await eventually(
+                    lambda pids=serving: not any(map(is_there, pids)), "those before are gone"
+                )
+                assert int(node.status()["pins"]) >= pins, "the table is handed over"
+                pins = int(node.status()["pins"])
+                before = after
+            assert all(worker["tunnels"] for worker in workers(node)), "all have got some"
+
+    asyncio.run(scenario())
+    processes.end(by=signal.SIGTERM)
+
+
 def restart_with(mesh: Mesh, relay: str) -> None:
     (node,) = mesh.nodes
     assert node.terminate() == 0
@@ -147,11 +183,12 @@ def pid_of(node: Node) -> int | None:
         return None  # Between two processes.
 
 
+@pytest.mark.parametrize("count", [0, 2])
 def test_a_new_process_that_fails_leaves_the_old_one_serving_with_everything(
-    start_backends: StartBackends, start_mesh: StartMesh, processes: Processes
+    start_backends: StartBackends, start_mesh: StartMesh, processes: Processes, count: int
 ) -> None:
     backends = start_backends("mirror", 2)
-    mesh = start_mesh(backends=backends, size=1)
+    mesh = start_mesh(backends=backends, size=1, workers=count)
     (node,) = mesh.nodes
     good = node.config.read_text()
     taken = backends[0].port
@@ -177,6 +214,7 @@ def test_a_new_process_that_fails_leaves_the_old_one_serving_with_everything(
             assert "ended with status 1" in told.stderr
             await eventually(lambda: node_is_ready(node), "the old process serves again")
             assert processes.note(node) == node.pid
+            assert all(worker["restarts"] == 0 for worker in workers(node))
             await more(going, ["s1", "s2"])
             assert tunnels(node) == len(going.tunnels)
             node.config.write_text(good)

@@ -25,8 +25,8 @@ class NodeSettings(Table):
 
     data_dir: Annotated[Path, FilePath()] | None = None
     """Where pins are kept, so that they survive a restart, also of all nodes at once. The
-    directory is created. Left out: pins live in a temporary directory and end with the process;
-    the other nodes still hold them."""
+    directory is created. Left out: pins live in a temporary directory and end with the node,
+    though not with an upgrade; the other nodes still hold them."""
 
     on_unusable_store: Annotated[Literal["stop", "empty"], Choice(("stop", "empty"))] = "stop"
     """What to do when the pins in `data_dir` are damaged, or another cluster's. `"stop"`: end with

@@ -13,7 +13,15 @@ from meshlb.model import Address
 from meshlb.net.parcels import Parcel, ParcelService
 from meshlb.node import upgrading
 from meshlb.node.doors import Doors
-from meshlb.node.upgrading import ENVIRONMENT, Heritage, UpgradeError, Upgrader, identity
+from meshlb.node.upgrading import (
+    CONVERSATION,
+    ENVIRONMENT,
+    Heritage,
+    UpgradeError,
+    Upgrader,
+    directory_in,
+    identity,
+)
 from tests.descriptors import open_descriptors
 from tests.peers.harness.ports import free_port
 
@@ -92,7 +100,7 @@ async def refusal(folder: Path, program: str, *changes: tuple[str, str]) -> Upgr
         ("import os; os._exit(0)", "ended with status 0"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended with status -9"),
         (hello(conversation=99, version="9", identity={}), "does not know how to take over"),
-        (hello(conversation=1, version="9", identity={}), "another node's"),
+        (hello(conversation=CONVERSATION, version="9", identity={}), "another node's"),
         (HELLO.format(parcel='Parcel("ready")'), "does not know how to take over"),
         (HELLO.format(parcel='Parcel("faults", ["a", "b"])'), "refuses its configuration"),
     ],
@@ -115,15 +123,6 @@ async def test_a_program_that_is_not_there_is_a_reason_too(tmp_path: Path) -> No
     assert "cannot be started" in upgrader.failure
 
 
-async def test_what_cannot_be_handed_over_is_refused_before_anything_starts(
-    tmp_path: Path,
-) -> None:
-    error = await refusal(tmp_path, "", ('data_dir = "state"', ""))
-    assert "node.data_dir" in str(error)
-    error = await refusal(tmp_path, "", ('name = "solo"', 'name = "solo"\nworkers = 2'))
-    assert "workers" in str(error)
-
-
 async def test_a_heritage_is_claimed_by_who_the_new_process_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,8 +133,12 @@ async def test_a_heritage_is_claimed_by_who_the_new_process_is(
     assert heritage is not None
     assert Heritage.expected() is None, "it is for this process, and for none that it starts"
     mine = settings(tmp_path)
-    await service.send(Parcel("sockets", {"listeners": [], "cluster": 0}))
-    assert (await heritage.claim(mine)).what == "sockets"
+    facts = {"listeners": [], "cluster": 0, "directory": "/where/it/is"}
+    await service.send(Parcel("sockets", facts))
+    inherited = await heritage.claim(mine)
+    assert inherited.what == "sockets"
+    assert directory_in(inherited) == Path("/where/it/is")
+    assert directory_in(None) is None
     assert (await service.expect("hello")).facts["identity"] == identity(mine)
     service.close()
     with pytest.raises(HandOverError):

@@ -13,6 +13,7 @@ from meshlb import node
 from meshlb.admin.view import WorkerView
 from meshlb.config import load
 from meshlb.model import Address, BackendName, BackendState, PoolName
+from meshlb.node.front import Front
 from meshlb.node.view import LiveNode
 from tests.runtime.proxy.messages import get
 from tests.runtime.proxy.wire import Origin, Wire
@@ -74,6 +75,16 @@ class Team:
     async def settle(self, clients: int) -> None:
         """Wait until so many clients are counted."""
         await eventually(lambda: sum(worker.connections for worker in self.workers) == clients)
+
+    @property
+    def front(self) -> Front:
+        return self.view._front
+
+    def go_on(self) -> None:
+        """After `front.pause`, with the table from before."""
+        mesh = self.view._mesh
+        self.front.use(self.view._store, mesh.table, mesh.clock.now)
+        self.front.resume()
 
     def leave(self) -> None:
         for wire in self.clients:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import trio
 
 from meshlb.model import BackendState
 from meshlb.workers import crew as crew_module
+from meshlb.workers import orders
+from meshlb.workers import post as post_module
 from tests.runtime.proxy.messages import get, ok
 from tests.runtime.proxy.wire import Origin, Wire
 from tests.runtime.workers.team import (
@@ -209,7 +212,7 @@ async def test_a_worker_that_starts_after_a_reload_has_the_new_settings(tmp_path
 
 
 async def test_a_worker_that_says_nothing_is_ended(tmp_path, monkeypatch, nursery) -> None:
-    monkeypatch.setattr(crew_module, "SILENT_TICKS_MAX", 2)
+    monkeypatch.setattr(post_module, "SILENT_TICKS_MAX", 2)
     async with working(tmp_path, workers=1) as team:
         await answer(team, nursery)
         (victim,) = team.pids
@@ -259,3 +262,66 @@ async def test_a_drain_that_takes_too_long_is_cut_short(tmp_path: Path, monkeypa
         assert pid is not None
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+async def test_workers_that_were_paused_go_on_with_all_whom_they_have(tmp_path, nursery) -> None:
+    async with working(tmp_path, sticky=BY_HEADER) as team:
+        await answer(team, nursery)
+        clients = await clients_at_every_worker(team)
+        pids = team.pids
+        await team.front.pause(timeout_s=1)
+        waiting = await team.exchange()
+        for client in clients:
+            await client.say(get(b"/", b"X-Key: k"))
+        await clients[0].silent()
+        team.go_on()
+        for client in [*clients, waiting]:
+            assert (await client.message()).status == 200
+        assert team.pids == pids
+
+
+async def test_a_worker_that_ends_while_paused_is_replaced_afterwards(tmp_path, nursery) -> None:
+    async with working(tmp_path) as team:
+        await answer(team, nursery)
+        await team.front.pause(timeout_s=1)
+        victim, survivor = team.pids
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        await eventually(lambda: team.pids == [None, survivor])
+        waiting = await team.exchange()
+        await waiting.silent()
+        assert team.pids == [None, survivor], "the store may be another process's now"
+        team.go_on()
+        await eventually(lambda: all(worker.accepting for worker in team.workers))
+        assert (await waiting.message()).status == 200
+
+
+async def test_a_worker_that_does_not_pause_in_time_is_ended(
+    tmp_path: Path, nursery, monkeypatch
+) -> None:
+    monkeypatch.setattr(orders, "GRACE_S", 0.1)
+    async with working(tmp_path) as team:
+        await answer(team, nursery)
+        victim, survivor = team.pids
+        assert victim is not None
+        os.kill(victim, signal.SIGSTOP)
+        await team.front.pause(timeout_s=0.1)
+        await eventually(lambda: team.pids == [None, survivor])
+        team.go_on()
+        assert await ask(await team.client()) == "s1"
+
+
+async def test_connections_that_nobody_takes_stay_where_they_are(tmp_path, nursery) -> None:
+    async with working(tmp_path) as team:
+        await answer(team, nursery)
+        clients = await clients_at_every_worker(team)
+        await team.front.pause(timeout_s=1)
+        lines = [socket.socketpair() for _ in range(3)]
+        for _, theirs in lines:
+            theirs.close()
+        hindered = await team.front.give([ours for ours, _ in lines], timeout_s=5)
+        assert len(hindered) == 2
+        assert "nobody takes" in hindered[0]
+        team.go_on()
+        for client in clients:
+            assert await ask(client) == "s1"

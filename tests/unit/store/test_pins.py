@@ -75,17 +75,6 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
-def test_without_a_data_dir_nothing_is_left_behind() -> None:
-    store = LmdbPins()
-    store.put(a_key(), a_pin())
-    store.commit()
-    store.sync()
-    directory = store.environment.directory
-    store.close()
-    store.close()
-    assert not directory.exists()
-
-
 # Counting and walking ------------------------------------------------------------------------
 
 
