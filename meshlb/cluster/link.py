@@ -10,7 +10,7 @@ Spec: protocol/spec/sealing.md, "Stream frames".
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Literal
 
 import trio
@@ -54,7 +54,7 @@ CLOSE_REASONS: Final[tuple[CloseReason, ...]] = (
 _ARRAY_HEADER_BYTES_MAX: Final = 5
 
 Deliver = Callable[["Link", tuple[Message, ...]], None]
-"""Takes the messages of one frame."""
+"""Takes the messages of one frame, or of several that have come at once."""
 
 
 class Link(ABC):
@@ -136,6 +136,15 @@ class Link(ABC):
         self._outbox.append(encoded)
         self._outbox_bytes += len(encoded)
 
+    def send_all(self, encoded: Collection[bytes]) -> None:
+        """The same for several messages, in their order."""
+        size_bytes = sum(map(len, encoded))
+        if self._outbox_bytes + size_bytes > OUTBOX_BYTES_MAX:
+            self.close("outbox-full")
+        if self.close_reason is None:
+            self._outbox += encoded
+            self._outbox_bytes += size_bytes
+
     @abstractmethod
     def flush(self) -> None:
         """Let out what is queued, as soon as there is room for it."""
@@ -165,16 +174,20 @@ class Link(ABC):
 
     def _hear(self, chunk: bytes, deliver: Deliver) -> bool:
         """Bytes have come; True where they completed a frame."""
-        has_frame = False
+        heard: list[Message] = []
+        has_frame = is_malformed = False
         try:
             for plain in self._established.opener.receive(chunk):
                 messages = decode(plain, self._on_unknown)
                 if not STREAM_MESSAGES.issuperset(map(type, messages)):
                     raise WireError("a message that does not belong on a stream")
                 has_frame = True
-                if messages:
-                    deliver(self, messages)
+                heard += messages
         except (SealError, WireError):
+            is_malformed = True
+        if heard:
+            deliver(self, tuple(heard))
+        if is_malformed:
             self.close("malformed")
         return has_frame
 
@@ -184,8 +197,13 @@ class Link(ABC):
     def _take(self) -> list[bytes]:
         """What fits one frame, from the front of the outbox."""
         room = FRAME_PLAIN_BYTES_MAX - _ARRAY_HEADER_BYTES_MAX
-        batch: list[bytes] = []
         outbox = self._outbox
+        if self._outbox_bytes <= room and len(outbox) <= MESSAGES_PER_FRAME_MAX:
+            everything = list(outbox)
+            outbox.clear()
+            self._outbox_bytes = 0
+            return everything
+        batch: list[bytes] = []
         while outbox and len(outbox[0]) <= room and len(batch) < MESSAGES_PER_FRAME_MAX:
             encoded = outbox.popleft()
             room -= len(encoded)

@@ -45,11 +45,12 @@ class LinkStreams:
         said, self._said = self._said, {}
         encoded: dict[int, bytes] = {}
         for link, messages in said.items():
+            batch: list[bytes] = []
             for message in messages:
-                if not link.takes(type(message)):
-                    continue
-                known = encoded.get(id(message))
-                if known is None:
-                    known = encoded[id(message)] = encode_message(message)
-                link.send(known)
+                if link.takes(type(message)):
+                    known = encoded.get(id(message))
+                    if known is None:
+                        known = encoded[id(message)] = encode_message(message)
+                    batch.append(known)
+            link.send_all(batch)
             link.flush()

@@ -38,7 +38,6 @@ from meshlb.store.incoming import Incoming
 from meshlb.store.names import Names
 from meshlb.store.packing import adds_nothing, is_retired, pack, unpack
 from meshlb.store.sweep import SWEEP_PINS_MAX, Swept, look_at
-from meshlb.store.tables import TableSet
 from meshlb.store.unwritten import Unwritten
 from meshlb.store.vetting import Owner, damaged
 from meshlb.wire.limits import RUN_PINS_MAX
@@ -88,7 +87,7 @@ class LmdbPins:
         self._unwritten = Unwritten()
         self._hot = HotPins()
         self.names = Names()
-        self._before: TableSet | None = None
+        self._before: tables.TableSet | None = None
         self._is_settling = False
         self._retry_at = 0.0
         self._swept: bytes = b""
@@ -139,10 +138,9 @@ class LmdbPins:
         return self._hot.get(key) or self._unwritten.get(key) or self._read(key)
 
     def _read(self, key: SessionKey) -> Pin | None:
-        if (value := self._value(key)) is None:
-            return None
-        pin = self._unpack(value)
-        if pin is not None and not is_retired(value):
+        value = self._value(key)
+        pin = None if value is None else self._unpack(value)
+        if value is not None and pin is not None and not is_retired(value):
             self._hot.put(key, pin)
         return pin
 
@@ -200,7 +198,7 @@ class LmdbPins:
 
     def put(self, key: SessionKey, pin: Pin) -> None:
         """Keep `pin` as the record of `key`; seen at once, durable after `commit`."""
-        known = self._hot.get(key) or self._unwritten.get(key) or self._counted(key)
+        known = None if key in self._hot.absent else self._counted(key)
         if known is None or known.backend != pin.backend or known.pool != pin.pool:
             if known is not None:
                 self._tables.counts.change(known, -1)
@@ -209,9 +207,12 @@ class LmdbPins:
         self._hot.put(key, pin)
 
     def _counted(self, key: SessionKey) -> Pin | None:
-        """What is on disk for `key`, unless it has expired and is no longer counted."""
-        pin = None if (value := self._value(key)) is None else self._unpack(value)
-        return None if value is None or pin is None or is_retired(value) else pin
+        """The record of `key`, unless it has expired and is no longer counted."""
+        pin = self._hot.get(key) or self._unwritten.get(key)
+        if pin is None and (value := self._value(key)) is not None:
+            pin = self._unpack(value)
+            return None if pin is None or is_retired(value) else pin
+        return pin
 
     def commit(self) -> None:
         """Make every `put` so far durable; never raises, see `degraded`."""
@@ -255,9 +256,7 @@ class LmdbPins:
 
     def _degrade(self, reason: str) -> None:
         if self.degraded is None:
-            _log.error(
-                "the stick table is in memory alone, and lost if this node stops", why=reason
-            )
+            _log.error("the stick table is in memory alone: lost if this node stops", why=reason)
         self.degraded = reason
         self._retry_at = time.monotonic() + RETRY_S
         self._bound_memory()
@@ -323,12 +322,12 @@ class LmdbPins:
         assert self._before is not None
         behind = self._stored_after(b"" if after is None else after, self._before.pins)
         stored = list(islice(behind, limit))
-        unpacked = [
-            (SessionKey(key), self._unpack(value))
+        found = [
+            (SessionKey(key), pin)
             for key, value in stored
             if not adds_nothing(value, self._value(SessionKey(key)))
+            and (pin := self._unpack(value)) is not None
         ]
-        found = [(key, pin) for key, pin in unpacked if pin is not None]
         return found, SessionKey(stored[-1][0]) if len(stored) == limit else None
 
     def settle(self) -> None:

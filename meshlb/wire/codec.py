@@ -14,8 +14,9 @@ Spec: protocol/spec/messages.md.
 """
 
 import dataclasses
+import types
+import typing
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
 from typing import Any
 
 import msgpack
@@ -107,19 +108,34 @@ def _unpack(encoded: bytes) -> Any:
 
 
 def _array_of(cls: type[Any], *prefix: int) -> Callable[[Any], tuple[Any, ...]]:
-    names = [field.name for field in dataclasses.fields(cls)]
-    if len(names) == 1:  # attrgetter of one name gives the value, not a tuple
-        only = attrgetter(names[0])
-        return lambda record: (*prefix, only(record))
-    fields = attrgetter(*names)
-    return lambda record: (*prefix, *fields(record))
+    """A function that gives the fields of a `cls` behind `prefix`; compiled, as in `reading`.
+
+    What is nested in it, or None in its place, becomes a tuple where it stands.
+    """
+    hints = typing.get_type_hints(cls)
+    items = [*map(str, prefix)]
+    for field in dataclasses.fields(cls):
+        value, nested = f"record.{field.name}", _nested_in(hints[field.name])
+        if nested is not None:
+            inner = "".join(f"{value}.{part.name}, " for part in dataclasses.fields(nested))
+            value = f"({inner}) if {value} is not None else None"
+        items.append(value)
+    return typing.cast(
+        "Callable[[Any], tuple[Any, ...]]", eval(f"lambda record: ({', '.join(items)},)")
+    )
+
+
+def _nested_in(hint: Any) -> type[Any] | None:
+    if typing.get_origin(hint) is types.UnionType:
+        hint = typing.get_args(hint)[0]
+    return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
 
 
 _nested: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {}
 
 
 def _nested_array(record: Any) -> tuple[Any, ...]:
-    """What msgpack asks for a value it does not know: a dataclass inside a message."""
+    """What msgpack asks for a value it does not know: a dataclass in a list of them."""
     cls = type(record)
     if cls not in _nested:
         if not dataclasses.is_dataclass(cls):

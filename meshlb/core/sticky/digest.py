@@ -19,6 +19,7 @@ import operator
 import struct
 from array import array
 from collections.abc import Iterable
+from typing import cast
 
 from meshlb.core.sticky.merge import same_pin
 from meshlb.core.sticky.pin import Pin
@@ -33,6 +34,7 @@ BUCKET_BITS = 12
 
 NAMES_CACHED_MAX = 4_096
 
+_from_big = int.from_bytes
 _EMPTY = hashlib.blake2b(digest_size=HASH_BYTES, person=b"meshlb-bucket")
 _FIXED = struct.Struct(">16sQBQ")
 _SHIFT = 8 * SESSION_KEY_BYTES - BUCKET_BITS
@@ -63,10 +65,12 @@ def _key(number: int) -> SessionKey:
 
 def record_hash(key: SessionKey, pin: Pin) -> Hash64:
     """64 bits that differ wherever two records of a key differ in more than their lifetime."""
-    fixed = _FIXED.pack(key, pin.epoch, pin.rank, pin.stamp_ms)
     state = _EMPTY.copy()  # half the time of a new one
-    state.update(fixed + _named(pin.backend, pin.claimer, pin.pool, pin.by))
-    return Hash64(int.from_bytes(state.digest(), "big"))
+    state.update(
+        _FIXED.pack(key, pin.epoch, pin.rank, pin.stamp_ms)
+        + _named(pin.backend, pin.claimer, pin.pool, pin.by)
+    )
+    return cast("Hash64", _from_big(state.digest(), "big"))
 
 
 @functools.lru_cache(NAMES_CACHED_MAX)
@@ -152,9 +156,9 @@ class Buckets:
         """The record of `key` is now `new` instead of `old`; None stands for no record."""
         if not self.is_whole and (self._covered is None or key > self._covered):
             return  # `count` will come to it
-        if old is not None and new is not None and same_pin(old, new):
-            return
         if old is not None:
+            if new is not None and same_pin(old, new):
+                return
             self._flip(key, old)
         if new is not None:
             self._flip(key, new)

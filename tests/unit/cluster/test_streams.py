@@ -18,8 +18,8 @@ class Link:
     def takes(self, kind: type) -> bool:
         return kind is ViewMark
 
-    def send(self, encoded: bytes) -> None:
-        self.queued.append(encoded)
+    def send_all(self, encoded: list[bytes]) -> None:
+        self.queued += encoded
 
     def flush(self) -> None:
         self.left += self.queued
