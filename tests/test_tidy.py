@@ -72,6 +72,7 @@ UNMIRRORED = {
             "door",
             "downstream",
             "frontend",
+            "making",
             "passage",
             "pool",
             "tunnels",

@@ -9,7 +9,6 @@ import trio
 
 from meshlb.config.schema import ListenerSettings, Settings
 from meshlb.core.sticky.table import StickTable
-from meshlb.core.tls.names import ServerNames
 from meshlb.model import Address, PoolName
 from meshlb.net.reactor import Reactor
 from meshlb.net.tls_server import ServerTls
@@ -19,10 +18,10 @@ from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.idleness import Idleness
 from meshlb.proxy.kernel_relay import PAIRS_MAX, KernelRelay, RelayChoice, open_relay
+from meshlb.proxy.making import Making, routes
 from meshlb.proxy.pool import Pool
 from meshlb.proxy.role import ALONE, Role
 from meshlb.proxy.tunnels import Tunnels
-from meshlb.proxy.udp_frontend import UdpFrontend
 
 log = structlog.get_logger()
 
@@ -67,16 +66,23 @@ class DataPlane:
         """
         self._role = role
         self._settings = settings
-        self._table = table
-        self._table_now = table_now
-        self._cookie_secrets, self._key_secret = cookie_secrets, key_secret
         self._given = dict(sockets)
         self.counters = ProxyCounters()
         self._reactor = reactor
         self.tunnels = Tunnels(self._reactor, self.counters, table, table_now)
-        self.pools: Mapping[PoolName, Pool] = {}
-        self.pools = self._make_pools(settings)
-        self._tls: Mapping[str, ServerTls] = self._make_tls(settings)
+        self._making = Making(
+            reactor=reactor,
+            counters=self.counters,
+            tunnels=self.tunnels,
+            role=role,
+            table=table,
+            table_now=table_now,
+            cookie_secrets=cookie_secrets,
+            key_secret=key_secret,
+            doubt=self.doubt,
+        )
+        self.pools: Mapping[PoolName, Pool] = self._making.pools(settings, before={})
+        self._tls: Mapping[str, ServerTls] = self._making.tls(settings)
         self._prober = role.probing(self.pools.values())
         self._idleness = Idleness(reactor, self._backends)
         self._frontends: list[AnyFrontend] = []
@@ -155,14 +161,15 @@ class DataPlane:
                 used; nothing has changed.
         """
         assert self._nursery is not None, "`run` comes first"
-        tls = self._make_tls(settings)
+        tls = self._making.tls(settings)
         sockets, fresh = find_sockets(
             settings.listeners,
             self._frontends,
             bind=self._role.bind,
             listening=self.accepting.is_set(),
         )
-        change = Change(settings, self._make_pools(settings), tls, sockets, fresh)
+        pools = self._making.pools(settings, before=self.pools)
+        change = Change(settings, pools, tls, sockets, fresh)
         try:
             await self._prober.look_at_new(change.pools.values())
         except BaseException:
@@ -188,7 +195,8 @@ class DataPlane:
         self._prober.follow(self.pools.values())
         self._settings, self._tls = change.settings, change.tls
         # They may have changed since this was prepared.
-        self.use_secrets(cookie_secrets=self._cookie_secrets, key_secret=self._key_secret)
+        made = self._making
+        self.use_secrets(cookie_secrets=made.cookie_secrets, key_secret=made.key_secret)
         self._exchange_frontends(change)
 
     def _exchange_frontends(self, change: Change) -> None:
@@ -215,7 +223,7 @@ class DataPlane:
                     settings,
                     self.pools[settings.pool],
                     tls=self._tls.get(name),
-                    routes=self._routes(settings),
+                    routes=routes(settings, self.pools),
                 )
                 frontend.take(sock)
             else:
@@ -243,68 +251,13 @@ class DataPlane:
 
     def _make_frontend(self, settings: ListenerSettings, sock: socket.socket) -> AnyFrontend:
         assert self._nursery is not None
-        table_ahead_s = self._table_now() - trio.current_time()
-        if settings.protocol == "udp":
-            return UdpFrontend(
-                settings,
-                self.pools[settings.pool],
-                sock,
-                reactor=self._reactor,
-                nursery=self._nursery,
-                table_ahead_s=table_ahead_s,
-                counters=self.counters,
-                serves_datagrams=self._role.serves_datagrams,
-            )
-        return Frontend(
+        return self._making.frontend(
             settings,
-            self.pools[settings.pool],
             sock,
+            pools=self.pools,
             tls=self._tls.get(settings.name),
-            routes=self._routes(settings),
-            reactor=self._reactor,
-            tunnels=self.tunnels,
             nursery=self._nursery,
-            table_ahead_s=table_ahead_s,
-            counters=self.counters,
-            accepts_max=self._role.accepts_max,
-            turn=self._role.turn,
         )
-
-    def _routes(self, settings: ListenerSettings) -> ServerNames[Pool]:
-        return ServerNames(
-            {name: self.pools[route.pool] for route in settings.sni for name in route.names}
-        )
-
-    def _make_tls(self, settings: Settings) -> dict[str, ServerTls]:
-        return {
-            listener.name: ServerTls(
-                listener.tls,
-                listener=listener.name,
-                speaks_http=listener.protocol == "http",
-                secrets=self._cookie_secrets,
-                now=self._table_now,
-            )
-            for listener in settings.listeners
-            if listener.tls is not None
-        }
-
-    def _make_pools(self, settings: Settings) -> dict[PoolName, Pool]:
-        return {
-            name: Pool(
-                name,
-                pool,
-                reactor=self._reactor,
-                table=self._table,
-                table_now=self._table_now,
-                cookie_secrets=self._cookie_secrets,
-                key_secret=self._key_secret,
-                counters=self.counters,
-                doubt=self.doubt,
-                make_backend=self._role.make_backend,
-                before=self.pools.get(name),
-            )
-            for name, pool in settings.pools.items()
-        }
 
     def doubt(self, backend: Backend) -> None:
         """A connect to `backend` failed: probe it now."""
@@ -312,7 +265,7 @@ class DataPlane:
 
     def use_secrets(self, *, cookie_secrets: tuple[bytes, ...], key_secret: bytes) -> None:
         """Seal, open and hash with other secrets from now on; see `__init__`."""
-        self._cookie_secrets, self._key_secret = cookie_secrets, key_secret
+        self._making.cookie_secrets, self._making.key_secret = cookie_secrets, key_secret
         for pool in self.pools.values():
             pool.use_secrets(cookie_secrets=cookie_secrets, key_secret=key_secret)
         for tls in self._tls.values():
@@ -330,20 +283,21 @@ class DataPlane:
 
     def use_table(self, table: StickTable, table_now: Callable[[], float]) -> None:
         """Ask another stick table from now on; nobody may be waiting for the one before."""
-        self._table, self._table_now = table, table_now
+        self._making.table, self._making.table_now = table, table_now
         self.tunnels.use_table(table, table_now)
-        before, self.pools = self.pools, self._make_pools(self._settings)
+        before = self.pools
+        self.pools = self._making.pools(self._settings, before=before)
         for name, pool in self.pools.items():
             pool.replace(before[name])
         for frontend in self.listeners:
             # A listener that is gone may have had a pool that is gone.
             pool = self.pools.get(frontend.settings.pool) or next(iter(self.pools.values()))
-            frontend.table_ahead_s = table_now() - trio.current_time()
+            frontend.table_ahead_s = self._making.table_ahead_s()
             frontend.use(
                 frontend.settings,
                 pool,
                 tls=frontend.tls,
-                routes=self._routes(frontend.settings),
+                routes=routes(frontend.settings, self.pools),
             )
 
     async def drain(self, *, timeout_s: float) -> None:
