@@ -70,7 +70,6 @@ UNMIRRORED = {
             "deciding",
             "dispatcher",
             "door",
-            "downstream",
             "frontend",
             "making",
             "passage",

@@ -3,6 +3,7 @@
 A connection does not tell anyone when it makes progress; it only notes the time. It sits in
 one bucket of a wheel, and when the bucket comes up it is asked when it wants to be asked again.
 So a busy keep-alive connection pays for its time-outs once every few seconds, not once a request.
+One that ends soon is forgotten: what it held is still in the processor's caches for the next one.
 Knows nothing of sockets; time is an argument.
 """
 
@@ -30,18 +31,29 @@ class Deadlines:
     """A wheel of buckets; `next_at` is when `expire` has something to do (inf: nothing)."""
 
     def __init__(self) -> None:
-        self._buckets: dict[int, list[Expiring]] = {}
+        self._buckets: dict[int, dict[Expiring, None]] = {}
         self.next_at = float("inf")
 
-    def add(self, subject: Expiring, at: float) -> None:
-        """Ask `subject` at `at` (monotonic seconds) or up to `TICK_S` later."""
+    def add(self, subject: Expiring, at: float) -> int:
+        """Ask `subject` at `at` (monotonic seconds) or up to `TICK_S` later.
+
+        Returns:
+            Its tick, for `forget`.
+        """
         tick = int(at / TICK_S) + 1
         bucket = self._buckets.get(tick)
         if bucket is None:
-            self._buckets[tick] = [subject]
+            self._buckets[tick] = {subject: None}
             self.next_at = min(self.next_at, tick * TICK_S)
         else:
-            bucket.append(subject)
+            bucket[subject] = None
+        return tick
+
+    def forget(self, subject: Expiring, tick: int) -> None:
+        """Do not ask `subject` at `tick`; if it was asked then, nothing changes."""
+        bucket = self._buckets.get(tick)
+        if bucket is not None:
+            bucket.pop(subject, None)
 
     def expire(self, now: float) -> None:
         """Ask every subject whose time has come."""

@@ -66,10 +66,13 @@ class Reactor:
         return len(self._handlers)
 
     def register(self, fd: int, handler: Handler, interest: int = READ) -> None:
-        """Call `handler` whenever `fd` is ready for `interest`, or broken."""
-        self._epoll.register(fd, interest)
+        """Call `handler`, and nobody else, when `fd` is ready for `interest`, or broken."""
+        if fd in self._handlers:
+            self._epoll.modify(fd, interest)
+        else:
+            self._epoll.register(fd, interest)
+            self._newcomers.add(fd)
         self._handlers[fd] = handler
-        self._newcomers.add(fd)
 
     def hand_over(self, fd: int, handler: Handler) -> None:
         """Give the events of a registered descriptor to another handler."""
@@ -85,11 +88,16 @@ class Reactor:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(fd)
 
-    def schedule(self, subject: Expiring, at: float) -> None:
-        """Have the time-outs of `subject` checked at `at`, on the clock of `now`."""
-        self.deadlines.add(subject, at)
+    def schedule(self, subject: Expiring, at: float) -> int:
+        """Have the time-outs of `subject` checked at `at`, on the clock of `now`.
+
+        Returns:
+            Its tick, for `deadlines.forget`.
+        """
+        tick = self.deadlines.add(subject, at)
         if self._asleep is not None:
             self._asleep.deadline = self.deadlines.next_at
+        return tick
 
     def behind(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, behind the events handled now or next; it must not raise."""

@@ -38,7 +38,7 @@ class Arrival(Stream):
         self._peer = peer
         self._plain = sock
         self._begun = b""
-        self._reactor.schedule(self, self.progress_at + frontend.timeouts.head_s)
+        self.check_at(self.progress_at + frontend.timeouts.head_s)
         self.open()
 
     def on_event(self, event: int) -> None:
@@ -88,8 +88,7 @@ class Arrival(Stream):
 
     def _give_way(self, header: ProxyHeader) -> None:
         """Leave the socket to whoever speaks with the client from now on."""
-        self.closed = True
-        self._reactor.unregister(self.fd)
+        self.spend()
         ends: Ends | None = header.ends
         self._frontend.admit(
             self._plain, ends.source.host if ends is not None else self._peer, ends

@@ -97,7 +97,7 @@ class Client(Stream):
         self._scope: trio.CancelScope | None = None
         self._upstream: Upstream | None = None
         self._uploading = False
-        frontend.reactor.schedule(self, self.progress_at + frontend.recheck_s)
+        self.check_at(self.progress_at + frontend.recheck_s)
 
     def upstream_failed(
         self, upstream: "Upstream", error: UpstreamError, *, unheard: bool = False
@@ -198,7 +198,7 @@ class Client(Stream):
             self.close()
         else:
             self.shutdown_writing()
-            self._reactor.schedule(self, self._phase_since + LINGER_S)
+            self.check_at(self._phase_since + LINGER_S)
 
     def drop_upstream(self) -> None:
         """Give up on the backend of the request in hand."""
@@ -239,7 +239,7 @@ class Client(Stream):
     def attach(self) -> None:
         """Go on after `detach`."""
         super().attach()
-        self._reactor.schedule(self, self._reactor.now + self._frontend.recheck_s)
+        self.check_at(self._reactor.now + self._frontend.recheck_s)
 
     def abandon(self) -> None:
         """Another process has it: give back what it held."""

@@ -110,7 +110,7 @@ class Greeting(Stream):
         self._awaits_request = False
         self._channel: TlsChannel | None = None
         frontend.handshakes.enter(self)
-        self._reactor.schedule(self, self._reactor.now + frontend.timeouts.head_s)
+        self.check_at(self._reactor.now + frontend.timeouts.head_s)
         self.open()
 
     def on_event(self, event: int) -> None:
@@ -202,8 +202,7 @@ class Greeting(Stream):
         frontend.forget(self)
 
     def _spend(self) -> None:
-        self.closed = True
-        self._reactor.unregister(self.fd)
+        self.spend()
         self._frontend.handshakes.leave(self)
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class Overhearing(Stream):
         self._client = client
         self._ends = ends
         self._hello = ClientHelloReader()
-        self._reactor.schedule(self, self._reactor.now + frontend.timeouts.head_s)
+        self.check_at(self._reactor.now + frontend.timeouts.head_s)
         self.open()
 
     def on_event(self, event: int) -> None:
@@ -80,8 +80,7 @@ class Overhearing(Stream):
 
     def _give_way(self, name: str | None) -> None:
         """Leave the connection to a passage to the pool that `name` leads to."""
-        self.closed = True
-        self._reactor.unregister(self.fd)
+        self.spend()
         frontend = self._frontend
         pool = frontend.routes.find(name) if name is not None else None
         early = bytes(self._hello.taken)

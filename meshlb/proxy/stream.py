@@ -65,6 +65,7 @@ class Stream(ABC):
         "_interest",
         "_reactor",
         "_sock",
+        "_tick",
         "backlog",
         "closed",
         "fd",
@@ -81,6 +82,7 @@ class Stream(ABC):
         self.muted = False
         self.progress_at = reactor.now
         self._interest = 0
+        self._tick = 0
 
     @abstractmethod
     def on_event(self, event: int) -> None:
@@ -92,6 +94,14 @@ class Stream(ABC):
     def on_broken(self) -> None:
         """A write failed; the stream is to be aborted."""
         self.abort()
+
+    def check_deadline(self, now: float) -> float | None:
+        """Act on time-outs; see `Deadlines`."""
+        return None
+
+    def check_at(self, at: float) -> None:
+        """Have the time-outs checked at `at` as well, unless the stream is spent before."""
+        self._tick = self._reactor.schedule(self, at)
 
     @property
     def handler(self) -> Handler:
@@ -107,9 +117,14 @@ class Stream(ABC):
         """Continue with the registration, socket and backlog of `other`, which is then spent."""
         self._interest = other._interest
         self.backlog = other.backlog
-        other.closed = True
+        other.spend()
         self.fd = other.fd  # The number that is the reactor's key.
         self._reactor.hand_over(self.fd, self.handler)
+
+    def spend(self) -> None:
+        """Leave the socket and its registration to a successor."""
+        self.closed = True
+        self._reactor.deadlines.forget(self, self._tick)
 
     def watch_reading(self, wanted: bool) -> None:
         """Read (or stop reading) this stream; without a change it costs nothing. Ends `mute`."""
@@ -227,7 +242,7 @@ class Stream(ABC):
     def close(self) -> None:
         """Leave the reactor and close the socket; the kernel delivers what it has taken."""
         if not self.closed:
-            self.closed = True
+            self.spend()
             self._reactor.unregister(self.fd)
             self._sock.close()
 

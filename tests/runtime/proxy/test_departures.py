@@ -1,10 +1,12 @@
 """Clients that leave in every phase: nothing of theirs stays behind in the proxy."""
 
+import gc
 import socket
 
 import pytest
 import trio
 
+from meshlb.proxy.downstream import Downstream
 from tests.runtime.proxy.messages import chunked, get, head, ok, ok_chunked, post
 from tests.runtime.proxy.rig import Rig, eventually, scripted
 from tests.runtime.proxy.wire import Wire
@@ -29,6 +31,19 @@ async def test_a_client_that_leaves_within_the_head_leaves_nothing_behind(tmp_pa
         await rig.settled(clients=1, descriptors=1)
         leave(client, how)
         await rig.settled()
+
+
+async def test_nothing_of_a_client_that_has_left_waits_for_its_time_outs(tmp_path):
+    async with scripted(tmp_path) as rig:
+        client = await rig.exchange(get())
+        backend = await rig.accept()
+        await backend.message()
+        await backend.say(ok())
+        await client.message()
+        client.close_now()
+        await eventually(lambda: rig.tally.connections == 0)
+        gc.collect()
+        assert not [each for each in gc.get_objects() if type(each) is Downstream]
 
 
 @pytest.mark.parametrize("how", LEAVE)

@@ -43,6 +43,26 @@ def test_a_subject_is_asked_at_most_one_tick_late_and_then_as_it_wishes():
     assert deadlines.next_at == float("inf")
 
 
+def test_who_is_forgotten_is_not_asked_and_others_of_the_tick_are():
+    deadlines = Deadlines()
+    gone, other = Subject([]), Subject([None])
+    tick = deadlines.add(gone, 5.0)
+    assert deadlines.add(other, 5.0) == tick
+    deadlines.forget(gone, tick)
+    deadlines.expire(6.0)
+    assert (gone.asked_at, other.asked_at) == ([], [6.0])
+
+
+def test_to_forget_who_has_been_asked_changes_nothing():
+    deadlines = Deadlines()
+    subject = Subject([1.0, None])
+    tick = deadlines.add(subject, 5.0)
+    deadlines.expire(6.0)
+    deadlines.forget(subject, tick)
+    deadlines.expire(8.0)
+    assert subject.asked_at == [6.0, 8.0]
+
+
 def test_a_clock_that_jumps_asks_everybody_in_order_of_their_time():
     deadlines = Deadlines()
     asked: list[str] = []
