@@ -152,6 +152,32 @@ def test_a_node_that_hears_nothing_cannot_bury_the_others_and_is_given_up_itself
     assert cluster.record.false_deaths == []
 
 
+@pytest.mark.parametrize("nodes", [3, 5, 8])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_node_that_is_cut_off_alone_knows_it_as_soon_as_a_crash_is_known(nodes, seed):
+    cluster = Cluster(seed)
+    cluster.start_all(nodes)
+    cluster.sim.run(cluster.sim.now + 3.0)
+    alone, *others = sorted(map(name_of, range(nodes)), key=lambda name: name != name_of(seed % 3))
+    cluster.part([alone], others)
+    node = cluster.members[alone]
+    assert cluster.sim.run(cluster.sim.now + 4.0, lambda: not node.ownership.quorate)
+    assert all(member.is_live for member in node.members())
+    cluster.heal()
+    assert cluster.sim.run(cluster.sim.now + 10.0, lambda: node.ownership.quorate)
+
+
+@pytest.mark.parametrize("nodes", [2, 8])
+def test_nobody_takes_itself_for_cut_off_in_rough_weather(nodes):
+    cluster = Cluster(nodes, ROUGH)
+    cluster.start_all(nodes)
+    was_quorate = cluster.sim.run(
+        cluster.sim.now + 100.0,
+        lambda: not all(member.ownership.quorate for member in cluster.members.values()),
+    )
+    assert not was_quorate
+
+
 def test_two_of_three_crash_at_once_and_the_third_knows():
     cluster = Cluster(9)
     cluster.start_all(3)

@@ -18,6 +18,7 @@ CAUGHT_BY: dict[str, int | str] = {
     "asks-and-does-not-wake": 23,
     "backup-agrees-with-anybody": 55,
     "backup-knows-nothing": "the-home-has-not-heard-of-a-tombstone",
+    "believes-in-others-when-alone": 37,
     "confirms-without-ack": 4,
     "expired-pins-live-on": 77,
     "fallback-counts-as-agreed": 0,

@@ -28,6 +28,7 @@ from meshlb.core.swim.events import (
 )
 from meshlb.core.swim.exchange import Exchange
 from meshlb.core.swim.health import Health
+from meshlb.core.swim.isolation import Isolation
 from meshlb.core.swim.member import INCARNATION_MAX, Member, Outcome, is_contested
 from meshlb.core.swim.outbox import Outbox, ReturnPath
 from meshlb.core.swim.probe import Prober
@@ -83,6 +84,9 @@ class Membership:
         self._health = Health(lag_ill_s=timings.ping_timeout_s)
         self._outbox = Outbox(self._view, size_of)
         self._reporter = Reporter(self._view, self._outbox)
+        self._isolation = Isolation(
+            self._view, self._reporter, silence_s=timings.suspicion_s, now=now
+        )
         self._suspicions = Suspicions(timings, self._view.live_count)
         self._relay = Relay(outbox=self._outbox, timings=timings, sequence=sequence)
         self._prober = Prober(
@@ -127,12 +131,7 @@ class Membership:
 
     def refusal(self, *, name: NodeName, boot_id: BootId, address: Address) -> Refusal | None:
         """Why a handshake from such a node must be refused; None where it need not."""
-        if name == self._name:
-            return Refusal.SELF if boot_id == self.me.boot_id else Refusal.NAME_TAKEN
-        if (known := self._view.get(name)) is None:
-            return None if self._view.has_room() else Refusal.CLUSTER_FULL
-        contested = known.is_live and boot_id != known.boot_id and address != known.address
-        return Refusal.NAME_TAKEN if contested else None
+        return self._view.refusal(name, boot_id, address)
 
     # The machine.
 
@@ -165,6 +164,7 @@ class Membership:
         return min(
             self._prober.next_deadline(),
             self._suspicions.next_deadline(),
+            self._isolation.next_deadline(),
             self._relay.next_deadline(),
             self._contacts.next_deadline(),
             self._exchange.next_deadline(),
@@ -176,7 +176,9 @@ class Membership:
             return []
         self._allow_for_lag(since=due_at, now=now)
         if (failed := self._prober.advance(now)) is not None:
+            self._isolation.probe_failed()
             self._accuse(failed, MemberState.SUSPECT, now)
+        self._isolation.handle_timer(now)
         given_up, reprieved = self._suspicions.take_expired(now)
         for name in given_up:
             self._accuse(name, MemberState.DEAD, now)
@@ -247,6 +249,7 @@ class Membership:
             if boot_id not in (None, self.me.boot_id):
                 self._outbox.emit(Refused(path.peer, Refusal.NAME_TAKEN))
             return
+        self._isolation.heard(now)
         if (known := self._view.get(path.peer)) is not None:
             self._note_life(known, boot_id, path)
         for message in messages:
@@ -385,6 +388,7 @@ class Membership:
         lag_s = self._health.credit_lag(since=since, now=now)
         if lag_s >= self._timings.pause_s:
             self._prober.start_over(now)
+            self._isolation.start_over(now)
             self._relay.clear()
             for suspect in self._suspicions.start_over(self._name, now):
                 self._prober.rotation.hasten(suspect)
@@ -392,4 +396,5 @@ class Membership:
             # The extra time is for a fresh answer, once the queues are read.
             grace_s = lag_s + self._timings.ping_timeout_s
             self._prober.postpone(grace_s)
+            self._isolation.postpone(grace_s)
             self._suspicions.postpone(grace_s)

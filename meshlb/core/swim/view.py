@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from meshlb.core.swim.member import Member, Outcome, merge
-from meshlb.model import Address, MemberState, NodeName
+from meshlb.model import Address, BootId, MemberState, NodeName
 from meshlb.wire.messages import MemberUpdate
+from meshlb.wire.refusal import Refusal
 
 MEMBERS_LIVE_MAX: Final = 128
 """Live members beyond which nobody new is let in: each has a stream to every other one. What
@@ -57,6 +58,8 @@ class View:
         self._unmet: set[Address] = set()
         self._met: set[Address] = set()
         self._has_unresolved = False
+        self.is_cut_off = False
+        """This node hears nobody: it is no majority while it holds others for live."""
 
     @property
     def me(self) -> Member:
@@ -128,6 +131,7 @@ class View:
         for name in owners:
             digest.update(name.encode())
             digest.update(b"\0" + self._members[name].boot_id.to_bytes(8, "big"))
+        live = self.live_count()
         counted = sum(m.state is not MemberState.LEFT for m in self._members.values())
         counted += len(self._unmet)
         # Whoever knows nobody must not be the majority because a name does not resolve; whoever
@@ -136,8 +140,17 @@ class View:
         return Ownership(
             owners=tuple(owners),
             view_id=int.from_bytes(digest.digest(), "big"),
-            quorate=2 * self.live_count() > counted,
+            quorate=2 * live > counted and not (self.is_cut_off and live > 1),
         )
+
+    def refusal(self, name: NodeName, boot_id: BootId, address: Address) -> Refusal | None:
+        """Why a handshake from such a node must be refused; None where it need not."""
+        if name == self._my_name:
+            return Refusal.SELF if boot_id == self.me.boot_id else Refusal.NAME_TAKEN
+        if (known := self.get(name)) is None:
+            return None if self.has_room() else Refusal.CLUSTER_FULL
+        contested = known.is_live and boot_id != known.boot_id and address != known.address
+        return Refusal.NAME_TAKEN if contested else None
 
     def has_room(self) -> bool:
         """Whether a newcomer may be let in, if need be in place of one that is gone."""

@@ -37,6 +37,9 @@ OUTBOX_S_MAX = 0.1
 DEATH_S_MAX = 10.0
 """A crash is known to all who are well after this."""
 
+ALONE_S_MAX = 4.0
+"""Who is cut off from everybody is in a minority after this."""
+
 
 class Violation(Exception):  # noqa: N818 - what the judge says, not an error of its own
     """An invariant does not hold."""
@@ -329,6 +332,7 @@ class Judge:
         """Check what takes time; called now and then."""
         self._look_at_claims()
         self._look_for_the_dead()
+        self._look_at_the_cut_off()
         self._look_at_bounds()
         self._look_at_outboxes()
 
@@ -356,6 +360,15 @@ class Judge:
                     continue
                 if not self.books.is_touched(process.name, now):
                     self.fail(2, f"{process.name} does not know that {host.name} has ended")
+
+    def _look_at_the_cut_off(self) -> None:
+        """Invariant 8: who was well and hears nobody any more knows in time that it is alone."""
+        for process in self.mesh.processes():
+            since = self.books.alone_since(process.name, self.mesh.world.now)
+            if since is None or self.mesh.world.now - max(since, process.started_at) < ALONE_S_MAX:
+                continue
+            if process.membership.ownership.quorate:
+                self.fail(8, f"{process.name} takes itself for a majority, and is alone")
 
     def _look_at_bounds(self) -> None:
         """Invariant 13, where a plan sets a small bound."""

@@ -13,6 +13,7 @@ from meshlb.core.sticky.pin import Pin
 from meshlb.model import NodeName, SessionKey
 from meshlb.wire.messages import PinRecord, Rank
 from tests.sim.mesh.mesh import SimMesh
+from tests.sim.mesh.plan import Fault
 from tests.sim.mesh.process import Process
 
 Identity = tuple[int, int, int, str, str]
@@ -29,6 +30,9 @@ LONG_S = 1.5
 
 AFTERMATH_S = 12.0
 """How long after a fault its effects may last: detection, silent streams, dialling again."""
+
+CONVALESCENCE_S = 20.0
+"""After this a node that was ill looks at others as often as any other."""
 
 
 def identity(pin: Pin | PinRecord) -> Identity:
@@ -225,13 +229,35 @@ class Books:
         wrong = [fault for fault in self.mesh.log if abs(fault.skew_s) >= self.mesh.plan.ttl_s]
         return f"a clock wrong by more than the ttl: {wrong[0]}" if wrong else ""
 
+    def alone_since(self, name: NodeName, now: float) -> float | None:
+        """Since when a host that was well is cut off from all others; None where it is not so."""
+        hidden = {(other, name) for other in self.mesh.hosts if other != name}
+        cuts = [
+            fault
+            for fault in self.mesh.log
+            if fault.at <= now < fault.until and hidden <= set(fault.ways) and fault.kind == "cut"
+        ]
+        is_hidden = hidden and not any(self.mesh.air.passes(*way) for way in hidden)
+        if not is_hidden or len(cuts) != 1:
+            return None
+        (cut,) = cuts
+        was_well = not any(
+            fault.until + CONVALESCENCE_S >= cut.at and self._touches(fault, name)
+            for fault in self.mesh.log
+            if fault is not cut and fault.at <= now
+        )
+        return cut.at if was_well else None
+
     def is_touched(self, name: NodeName, now: float) -> bool:
         """Whether a fault has befallen a host of late, or befalls it now."""
         for fault in self.mesh.log:
             if fault.at > now or fault.until + AFTERMATH_S < now:
                 continue
-            if fault.kind in ("leap", "weather", "blackout") or fault.host == name:
-                return True
-            if any(name in way for way in fault.ways):
+            if self._touches(fault, name):
                 return True
         return False
+
+    def _touches(self, fault: Fault, name: NodeName) -> bool:
+        if fault.kind in ("leap", "weather", "blackout") or fault.host == name:
+            return True
+        return any(name in way for way in fault.ways)

@@ -25,6 +25,7 @@ from meshlb.core.sticky.intake import Intake
 from meshlb.core.sticky.log import ReplicationLog
 from meshlb.core.sticky.replica import Replica
 from meshlb.core.swim.contact import Contacts
+from meshlb.core.swim.isolation import Isolation
 from meshlb.core.swim.membership import Membership
 from meshlb.core.swim.suspicion import Suspicions
 from meshlb.core.swim.view import Ownership, View
@@ -291,6 +292,12 @@ def minority_takes_itself_for_a_majority(put: Patch) -> None:
 def starts_as_a_cluster_of_its_own(put: Patch) -> None:
     """A node that has met nobody yet is a majority of itself (a past fault)."""
     put(View, "expect", lambda self, seeds: None)
+
+
+@mutation
+def believes_in_others_when_alone(put: Patch) -> None:
+    """Who hears nobody goes by what it took the others for (a past fault)."""
+    put(Isolation, "next_deadline", lambda self: math.inf)
 
 
 @mutation
