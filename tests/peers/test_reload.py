@@ -68,7 +68,7 @@ def test_reloads_under_traffic_lose_no_socket_and_fail_no_request(
     async def scenario() -> None:
         async with live(node.door) as going:
             for number in range(RELOADS):
-                replace_in_file(node, (f' idle = "{30 + number}s"', f' idle = "{31 + number}s"'))
+                replace_in_file(node, (f' idle = "{120 + number}s"', f' idle = "{121 + number}s"'))
                 await reload_by_signal(node)
                 assert number + 1 == reloads(node)
             await more(going, ["s1", "s2", "s3"])

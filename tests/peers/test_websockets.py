@@ -35,7 +35,13 @@ class Client:
             self.port = random.choice(self.ports)
             url = f"ws://127.0.0.1:{self.port}/chat?user={self.number}"
             try:
-                connection = await connect(url, additional_headers=self.identity, compression=None)
+                connection = await connect(
+                    url,
+                    additional_headers=self.identity,
+                    compression=None,
+                    open_timeout=None,
+                    ping_interval=None,
+                )
             except (OSError, EOFError, InvalidHandshake):
                 await asyncio.sleep(0.05)
                 continue

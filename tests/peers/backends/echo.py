@@ -32,7 +32,15 @@ async def run(name: str, port: int) -> None:
         response.headers["X-Backend"] = name
         return response
 
-    async with serve(echo, "127.0.0.1", port, process_request=answer_plain_http, max_size=2**24):
+    async with serve(
+        echo,
+        "127.0.0.1",
+        port,
+        process_request=answer_plain_http,
+        max_size=2**24,
+        open_timeout=None,  # A busy machine takes its time.
+        ping_interval=None,
+    ):
         await asyncio.get_running_loop().create_future()
 
 

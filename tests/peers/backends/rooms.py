@@ -16,7 +16,11 @@ import uvicorn
 
 def application(name: str) -> socketio.ASGIApp:
     """An app that counts each user's visits and words, in memory, and has a room per user."""
-    rooms = socketio.AsyncServer(async_mode="asgi", cors_allowed_origins=[])
+    rooms = socketio.AsyncServer(
+        async_mode="asgi",
+        cors_allowed_origins=[],
+        ping_timeout=180,  # A busy machine takes its time.
+    )
     visits: Counter[str] = Counter()
     words: Counter[str] = Counter()
 

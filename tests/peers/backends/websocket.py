@@ -19,6 +19,8 @@ from websockets.typing import Subprotocol
 
 LARGE_BYTES = 16 * 2**20
 PROTOCOLS = [Subprotocol("a"), Subprotocol("b")]
+PATIENT: dict[str, Any] = {"open_timeout": None, "ping_interval": None}
+"""A busy machine takes its time."""
 
 
 async def run(port: int) -> None:
@@ -54,6 +56,7 @@ async def run(port: int) -> None:
         process_request=answer_plain_http,
         subprotocols=PROTOCOLS[1:],
         max_size=2 * LARGE_BYTES,
+        **PATIENT,
     ):
         await asyncio.get_running_loop().create_future()
 
@@ -61,7 +64,9 @@ async def run(port: int) -> None:
 async def try_all(url: str) -> dict[str, Any]:
     """What a client sees of a server."""
     saw: dict[str, Any] = {}
-    async with connect(f"{url}/echo", subprotocols=PROTOCOLS, max_size=2 * LARGE_BYTES) as echo:
+    async with connect(
+        f"{url}/echo", subprotocols=PROTOCOLS, max_size=2 * LARGE_BYTES, **PATIENT
+    ) as echo:
         assert echo.response is not None
         saw["protocol"] = echo.subprotocol
         saw["extension"] = echo.response.headers["Sec-WebSocket-Extensions"].partition(";")[0]
@@ -69,10 +74,10 @@ async def try_all(url: str) -> dict[str, Any]:
         saw["large"] = await said_back(echo, (bytes(range(251)) * 66_842)[:LARGE_BYTES])
         saw["pong"], saw["fragmented"] = await fragments(echo)
         await echo.close(4002, "enough")
-    ping = await connect(f"{url}/ping", subprotocols=PROTOCOLS)
+    ping = await connect(f"{url}/ping", subprotocols=PROTOCOLS, **PATIENT)
     saw["ponged"] = await ping.recv()
     ping.transport.abort()
-    async with connect(f"{url}/close", subprotocols=PROTOCOLS) as closing:
+    async with connect(f"{url}/close", subprotocols=PROTOCOLS, **PATIENT) as closing:
         await closing.send("close")
         await closing.wait_closed()
         saw["closed"] = [closing.close_code, closing.close_reason]

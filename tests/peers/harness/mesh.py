@@ -20,7 +20,7 @@ from tests.peers.harness.place import LOOPBACK, Place
 from tests.peers.harness.ports import free_port
 
 ADMIN_TIMEOUT_S = 60.0
-START_PATIENCE_S = 90.0
+START_PATIENCE_S = 180.0
 """What a start may take where all cores are busy with something else."""
 
 WORKERS = int(os.environ.get("MESHLB_TEST_WORKERS", "0"))
@@ -53,8 +53,8 @@ class Plan:
     shutdown_timeout: str = "5s"
     workers: int = WORKERS
     max_head: str = "32KiB"
-    timeouts: str = '{ head = "5s", idle = "30s", tunnel_idle = "10m" }'
-    response_timeout: str = "20s"
+    timeouts: str = '{ head = "1m", idle = "120s", tunnel_idle = "10m" }'
+    response_timeout: str = "60s"
     protocol: str = "http"
     listener: str = ""
     """More lines of the listener."""

@@ -15,7 +15,7 @@ from tests.peers.harness.views import wait_equal, wait_views
 
 T = TypeVar("T")
 
-HEAL_PATIENCE_S = 90.0
+HEAL_PATIENCE_S = 180.0
 """When a heal counts as failed; what it should take is printed beside what it took."""
 
 

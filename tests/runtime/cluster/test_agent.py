@@ -51,7 +51,7 @@ async def test_a_node_that_does_not_belong_is_refused_and_told_why(
         ] == ["error", "warning"]
         assert not intruder.is_synced
         assert reason in intruder.mesh.readiness()[1]
-        assert all(node.sees_alive("a", "b") for node in nodes)
+        await until(lambda: all(node.sees_alive("a", "b") for node in nodes))
         assert not any("ssss" in str(line) for line in lines)
         await intruder.stop()
 
@@ -74,7 +74,7 @@ async def test_a_lost_link_to_a_live_member_is_dialled_again() -> None:
             for link in agent_of(node).links.all():
                 link.close("broken")
         await until(lambda: all(len(agent_of(node).links.all()) == 2 for node in nodes))
-        assert all(node.sees_alive("a", "b", "c") for node in nodes)
+        await until(lambda: all(node.sees_alive("a", "b", "c") for node in nodes))
 
 
 async def test_claims_know_whom_the_cluster_suspects_until_the_suspect_has_refuted() -> None:
@@ -86,7 +86,7 @@ async def test_claims_know_whom_the_cluster_suspects_until_the_suspect_has_refut
         agent._receive(StreamReceived(NodeName("c"), (told,)))
         assert doubted.suspects == {"b"}
         await until(lambda: not doubted.suspects)
-        assert nodes[0].sees_alive("a", "b", "c")
+        await until(lambda: nodes[0].sees_alive("a", "b", "c"))
 
 
 async def test_a_dead_member_that_is_forgotten_counts_for_nobody_any_more() -> None:
@@ -118,4 +118,4 @@ async def test_a_blocked_event_loop_is_counted_and_blames_nobody() -> None:
             """All members of this process stand still."""
         await trio.sleep(0.2)
         assert nodes[0].mesh.counters.loop_lag_s_max > 0.2
-        assert all(node.sees_alive("a", "b") for node in nodes)
+        await until(lambda: all(node.sees_alive("a", "b") for node in nodes))

@@ -32,7 +32,7 @@ async def test_members_that_dial_each_other_at_once_keep_one_link() -> None:
             await until(lambda: is_one_pair(*nodes))
         await trio.sleep(0.1)
         assert is_one_pair(*nodes)
-        assert all(node.sees_alive("a", "b") for node in nodes)
+        await until(lambda: all(node.sees_alive("a", "b") for node in nodes))
 
 
 async def test_a_dial_to_a_linked_member_changes_nothing() -> None:
@@ -58,4 +58,4 @@ async def test_what_was_pinned_while_a_link_was_down_arrives_after_it() -> None:
         await until(lambda: all(len(node.store.pins) == 100 for node in nodes))
         pin = await nodes[1].mesh.table.claim(proposal(key_of(9_999), "s2"))
         assert pin.backend == "s2"
-        assert all(node.sees_alive("a", "b", "c") for node in nodes)
+        await until(lambda: all(node.sees_alive("a", "b", "c") for node in nodes))

@@ -38,7 +38,7 @@ async def test_secrets_rotate_by_the_configuration_of_each_member_and_all_stay_a
                     for other in nodes
                 )
             )
-            assert all(node.sees_alive("a", "b", "c") for node in nodes)
+            await until(lambda: all(node.sees_alive("a", "b", "c") for node in nodes))
 
 
 async def test_streams_begin_under_the_new_certificates_once_all_members_have_them(
@@ -56,7 +56,7 @@ async def test_streams_begin_under_the_new_certificates_once_all_members_have_th
         for node in (a, b):
             certificates = tls(new.sign(node.mesh.name), new)
             node.mesh.use(replace(node.options, join=(a.address,), tls=certificates))
-        assert all(node.sees_alive("a", "b") for node in (a, b))
+        await until(lambda: all(node.sees_alive("a", "b") for node in (a, b)))
         late = Node("c", tls=tls(new.sign("c"), new), join=[a.address])
         await nursery.start(late.run)
         await until(lambda: all(node.sees_alive("a", "b", "c") for node in (a, b, late)))

@@ -59,7 +59,7 @@ async def test_links_follow_the_secret_in_use_before_the_old_one_goes() -> None:
                 for node in nodes
             )
         )
-        assert all(node.sees_alive(*NAMES) for node in nodes)
+        await until(lambda: all(node.sees_alive(*NAMES) for node in nodes))
         assert all(set(node.mesh.counters.links_closed) == {"replaced"} for node in nodes)
 
 
@@ -95,7 +95,7 @@ async def test_whoever_has_only_a_removed_secret_is_refused() -> None:
         await until(lambda: stranger.mesh.counters.refused_by_peers["other-secret"] >= 2)
         assert not stranger.is_synced
         assert "other-secret" in stranger.mesh.readiness()[1]
-        assert all(node.sees_alive("a", "b") for node in nodes)
+        await until(lambda: all(node.sees_alive("a", "b") for node in nodes))
 
 
 async def test_a_datagram_under_a_removed_secret_changes_nothing_and_is_counted() -> None:
@@ -120,7 +120,7 @@ async def test_a_removal_by_force_at_once_costs_no_member_its_place() -> None:
                 [link.key_id for link in links_of(node).all()] == [NEW_ID] for node in nodes
             )
         )
-        assert all(node.sees_alive("a", "b") for node in nodes)
+        await until(lambda: all(node.sees_alive("a", "b") for node in nodes))
 
 
 async def test_a_node_that_was_away_catches_up_with_one_secret_in_common(tmp_path: Path) -> None:
