@@ -1,10 +1,16 @@
 """A member that comes back with its disk after a long time brings nothing back to life."""
 
 import time
+from dataclasses import replace
 
+import trio
+
+from meshlb.core.sticky.homes import Homes
 from meshlb.core.sticky.merge import TOMBSTONE_GRACE_S, with_lifetime
-from meshlb.model import MemberState
-from tests.runtime.cluster.kit import Node, cluster, key_of, proposal, until
+from meshlb.model import MemberState, NodeName, SessionKey
+from meshlb.wire.messages import Rank
+from tests.fakes.pins import a_pin
+from tests.runtime.cluster.kit import Node, cluster, key_of, owners, proposal, until
 
 
 async def test_what_was_deleted_while_a_member_was_away_stays_deleted() -> None:
@@ -47,3 +53,29 @@ async def test_a_tombstone_is_kept_for_as_long_as_a_member_is_away() -> None:
             node.store.pins[key_of(1)] = fading
         assert a.mesh.fading(key_of(1), fading)
         await until(lambda: b.store.pins[key_of(1)].expires_at > fading.expires_at + 1.0)
+
+
+async def test_two_sides_that_meet_with_what_their_disks_hold_give_no_key_a_second_backend() -> (
+    None
+):
+    holders = Homes(tuple(map(NodeName, "abc"))).holders
+    keys = [key for key in map(key_of, range(200)) if holders(key) == ("b", "c")]
+    assert len(keys) > 10
+    disk = {key: replace(a_pin("s1"), expires_at=time.time() + 600.0) for key in keys}
+    async with cluster("b", "c") as (nodes, nursery):
+        b, c = nodes
+        a = Node("a", pins=disk)
+        await nursery.start(a.run)
+        await until(lambda: a.is_synced)  # alone, as behind a cut
+        a.mesh.use(replace(a.options, join=(b.address,)))
+        await until(lambda: owners(b) == owners(c) == 3)
+
+        async def ask(key: SessionKey) -> None:
+            pin = await b.mesh.table.claim(proposal(key, "s2"))
+            assert pin.backend == "s1" or pin.rank is Rank.PROVISIONAL
+
+        async with trio.open_nursery() as clients:
+            for key in keys:
+                clients.start_soon(ask, key)
+        await until(lambda: all(node.store.pins.keys() >= disk.keys() for node in nodes))
+        assert all(node.mesh.claim_counters.conflicts == 0 for node in (a, b, c))
