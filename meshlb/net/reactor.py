@@ -33,6 +33,9 @@ BATCH_EVENTS_MAX = 512
 BUSY_EVENTS_MIN = 8
 """After a batch of so many there is no need to wait for more."""
 
+RATION_EVENTS_MAX = 32
+"""In a batch, of those descriptors whose events cost as much as hundreds of others."""
+
 LOOK_ASIDE_S_MAX = 0.001
 """How long a busy reactor goes on before it looks whether trio has something to do."""
 
@@ -54,6 +57,9 @@ class Reactor:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._newcomers: set[int] = set()
+        self._ration = select.epoll()
+        self._rationed: set[int] = set()
+        self._epoll.register(self._ration.fileno(), READ)
         self._behind: list[Callable[[], None]] = []
         self._asleep: trio.CancelScope | None = None
         self.batch = 0
@@ -65,12 +71,24 @@ class Reactor:
         """The number of registered descriptors."""
         return len(self._handlers)
 
-    def register(self, fd: int, handler: Handler, interest: int = READ) -> None:
-        """Call `handler`, and nobody else, when `fd` is ready for `interest`, or broken."""
-        if fd in self._handlers:
+    def register(
+        self, fd: int, handler: Handler, interest: int = READ, *, rationed: bool = False
+    ) -> None:
+        """Call `handler`, and nobody else, when `fd` is ready for `interest`, or broken.
+
+        Args:
+            fd: stays the caller's.
+            handler: see `Handler`.
+            interest: `READ`, `WRITE` or both; 0: only breakage.
+            rationed: its events cost so much that few of their kind may come in a batch.
+        """
+        if fd in self._handlers and not rationed and fd not in self._rationed:
             self._epoll.modify(fd, interest)
         else:
-            self._epoll.register(fd, interest)
+            self.unregister(fd)
+            if rationed:
+                self._rationed.add(fd)
+            self._epoll_of(fd).register(fd, interest)
             self._newcomers.add(fd)
         self._handlers[fd] = handler
 
@@ -80,13 +98,17 @@ class Reactor:
 
     def watch(self, fd: int, interest: int) -> None:
         """Change what a registered descriptor is watched for; 0 leaves only breakage."""
-        self._epoll.modify(fd, interest)
+        self._epoll_of(fd).modify(fd, interest)
 
     def unregister(self, fd: int) -> None:
         """Forget a descriptor; call it before closing the socket. Unknown ones are ignored."""
         if self._handlers.pop(fd, None) is not None:
             with contextlib.suppress(OSError):
-                self._epoll.unregister(fd)
+                self._epoll_of(fd).unregister(fd)
+            self._rationed.discard(fd)
+
+    def _epoll_of(self, fd: int) -> select.epoll:
+        return self._ration if fd in self._rationed else self._epoll
 
     def schedule(self, subject: Expiring, at: float) -> int:
         """Have the time-outs of `subject` checked at `at`, on the clock of `now`.
@@ -112,6 +134,7 @@ class Reactor:
     def close(self) -> None:
         """Release its descriptors; registered sockets stay open."""
         self._handlers.clear()
+        self._ration.close()
         self._epoll.close()
         if self.pipe is not None:
             self.pipe.close()
@@ -133,7 +156,7 @@ class Reactor:
 
     def _serve(self) -> int:
         """Handle what there is now; how much that was."""
-        handlers, newcomers = self._handlers, self._newcomers
+        handlers, newcomers, ration = self._handlers, self._newcomers, self._ration.fileno()
         newcomers.clear()
         events = self._epoll.poll(0, BATCH_EVENTS_MAX)
         self.batch += 1
@@ -141,6 +164,8 @@ class Reactor:
         for fd, event in events:
             handler = handlers.get(fd)
             if handler is None or fd in newcomers:
+                if fd == ration:
+                    self._serve_ration()
                 continue  # Closed in this batch, and perhaps reused since.
             try:
                 handler(event)
@@ -150,6 +175,17 @@ class Reactor:
         if now >= self.deadlines.next_at:
             self.deadlines.expire(now)
         return len(events) + self._go_behind()
+
+    def _serve_ration(self) -> None:
+        # The kernel tells of each in its turn, and not of all that wait every time.
+        for fd, event in self._ration.poll(0, RATION_EVENTS_MAX):
+            handler = self._handlers.get(fd)
+            if handler is None:
+                continue
+            try:
+                handler(event)
+            except Exception:
+                self._end_failed(fd, handler)
 
     def _go_behind(self) -> int:
         if not self._behind:

@@ -1,9 +1,9 @@
 """A client of a listener with TLS: it is not heard before the handshake is over.
 
 Owns the time until then, in the reactor and without a task. A signature takes the processor longer
-than hundreds of requests, so handshakes are bounded three times: in number, in time, and in how
-many go a step ahead in one turn of the reactor. Who speaks plain HTTP is told so; whatever else
-fails ends the connection and is counted.
+than hundreds of requests, so handshakes are bounded three times: in number, in time, and by the
+reactor's ration in how many go a step ahead in one turn of it. Who speaks plain HTTP is told so;
+whatever else fails ends the connection and is counted.
 """
 
 import socket
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 HANDSHAKES_MAX: Final = 1_000
 """Under way at a time at one listener; the oldest makes room for the newest."""
-
-STEPS_PER_TURN_MAX: Final = 8
-"""Handshakes of one listener that go a step ahead in a turn of the reactor."""
 
 PLAIN, BROKEN_OFF, TIMED_OUT, CROWDED_OUT, REFUSED = FAILURES = (
     "plain-text",
@@ -51,8 +48,6 @@ class Handshakes:
 
     def __init__(self) -> None:
         self._open: dict[Greeting, None] = {}
-        self._turn_at = 0.0
-        self._steps = 0
         self._may_tell_at = 0.0
 
     def enter(self, greeting: "Greeting") -> None:
@@ -64,13 +59,6 @@ class Handshakes:
     def leave(self, greeting: "Greeting") -> None:
         """It is over."""
         self._open.pop(greeting, None)
-
-    def may_step(self, now: float) -> bool:
-        """Whether one more may go a step ahead in the reactor's turn that began at `now`."""
-        if now != self._turn_at:
-            self._turn_at, self._steps = now, 0
-        self._steps += 1
-        return self._steps <= STEPS_PER_TURN_MAX
 
     def tell(self, listener: str, reason: str, now: float) -> None:
         """Log a failure, unless another one was logged just now."""
@@ -111,14 +99,14 @@ class Greeting(Stream):
         self._channel: TlsChannel | None = None
         frontend.handshakes.enter(self)
         self.check_at(self._reactor.now + frontend.timeouts.head_s)
-        self.open()
+        self.open(rationed=True)
 
     def on_event(self, event: int) -> None:
-        """Go a step ahead, or wait for the next turn: the reactor will say the same again."""
-        if not event & (READ | WRITE):
-            self.fail(BROKEN_OFF)
-        elif self._frontend.handshakes.may_step(self._reactor.now):
+        """Go a step ahead."""
+        if event & (READ | WRITE):
             self._step()
+        else:
+            self.fail(BROKEN_OFF)
 
     def check_deadline(self, now: float) -> float | None:
         """The handshake took too long."""

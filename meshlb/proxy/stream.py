@@ -108,10 +108,10 @@ class Stream(ABC):
         """What the reactor calls."""
         return self.on_event
 
-    def open(self, interest: int = READ) -> None:
-        """Join the reactor."""
+    def open(self, interest: int = READ, *, rationed: bool = False) -> None:
+        """Join the reactor; `rationed`: each event costs much."""
         self._interest = interest
-        self._reactor.register(self.fd, self.handler, interest)
+        self._reactor.register(self.fd, self.handler, interest, rationed=rationed)
 
     def take_over(self, other: "Stream") -> None:
         """Continue with the registration, socket and backlog of `other`, which is then spent."""

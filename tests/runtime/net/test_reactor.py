@@ -1,6 +1,7 @@
 """The reactor itself: order, stale events, time, and callbacks that fail."""
 
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -9,7 +10,7 @@ import trio.lowlevel
 import trio.testing
 from structlog.testing import capture_logs
 
-from meshlb.net.reactor import READ, Reactor
+from meshlb.net.reactor import RATION_EVENTS_MAX, READ, Reactor
 
 TEST_S_MAX = 30
 
@@ -93,6 +94,54 @@ async def test_a_time_out_that_raises_costs_its_owner_and_nobody_else():
             await trio.sleep(0.25)
         assert bad.aborted
         assert good.asked == 1
+        good.close()
+
+
+async def test_of_rationed_descriptors_a_batch_serves_some_and_each_comes_in_turn():
+    async with running() as reactor:
+        parties = [Party(reactor) for _ in range(3 * RATION_EVENTS_MAX)]
+        batches: Counter[int] = Counter()
+        served = {party.fd: 0 for party in parties}
+        ahead: set[int] = set()
+
+        def serve(party: Party) -> None:
+            batches[reactor.batch] += 1
+            served[party.fd] += 1
+            ahead.add(max(served.values()) - min(served.values()))
+            party.sock.recv(1)
+
+        for party in parties:
+            reactor.register(party.fd, lambda _, party=party: serve(party), rationed=True)
+            party.partner.send(b"abc")
+        while min(served.values()) < 3:
+            await trio.lowlevel.checkpoint()
+        assert max(ahead) == 1
+        assert max(batches.values()) == RATION_EVENTS_MAX
+        assert len(reactor) == len(parties)
+        for party in parties:
+            party.close()
+        assert len(reactor) == 0
+
+
+async def test_a_rationed_descriptor_that_fails_costs_its_owner_and_comes_out_of_the_ration():
+    async with running() as reactor:
+        bad, good = Party(reactor, fail), Party(reactor)
+        for party in (bad, good):
+            reactor.register(party.fd, party.on_event, rationed=True)
+        with capture_logs():
+            bad.partner.send(b"x")
+            good.partner.send(b"x")
+            await blocked()
+        assert bad.aborted
+        assert (good.events, good.aborted) == (1, False)
+        reactor.register(good.fd, good.on_event)
+        good.partner.send(b"x")
+        await blocked()
+        assert good.events == 2
+        reactor.watch(good.fd, 0)
+        good.partner.send(b"x")
+        await blocked()
+        assert good.events == 2
         good.close()
 
 

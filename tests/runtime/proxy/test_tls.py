@@ -8,6 +8,7 @@ import pytest
 import structlog
 import trio
 
+from meshlb.net.reactor import RATION_EVENTS_MAX
 from meshlb.proxy import greeting
 from tests.runtime.proxy.messages import get, head, ok, post
 from tests.runtime.proxy.rig import Rig, eventually, scripted
@@ -287,7 +288,7 @@ async def test_the_oldest_handshake_makes_room(tmp_path, site, monkeypatch):
 
 async def test_many_handshakes_at_once_take_several_turns_and_all_succeed(tmp_path, site):
     async with scripted(tmp_path, listener=site.listener) as rig:
-        count = 3 * greeting.STEPS_PER_TURN_MAX
+        count = 3 * RATION_EVENTS_MAX
         async with trio.open_nursery() as nursery:
             for _ in range(count):
                 nursery.start_soon(site.client, rig)
