@@ -222,6 +222,7 @@ class Frontend(Door):
             backend,
             decision,
             idle_s=self.timeouts.tunnel_idle_s,
+            is_websocket=self._settings.protocol == "http",
             host=self,
         )
         self._tunnels_open += 1

@@ -7,7 +7,6 @@ passed on, so no byte is lost, and none overtakes another. What is encrypted can
 are in this process. Must not know how parcels are sent.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import FileIO
@@ -18,11 +17,9 @@ import trio
 
 from meshlb.config.schema import BackendSettings
 from meshlb.core.proxy_protocol import Ends
-from meshlb.core.websocket.frames import MASK_BYTES, CloseCode, close_frame
 from meshlb.model import Address, BackendName, PoolName, SessionKey
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.client import Client
-from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.plane import DataPlane
 from meshlb.proxy.stream import Stream
 from meshlb.proxy.tunnel import Carried, Lease, Tunnel
@@ -31,9 +28,6 @@ MOVES_PER_PARCEL_MAX: Final = 100
 """Two descriptors each, of the 253 that the kernel sends at a time."""
 
 DECIDE_POLL_S: Final = 0.005
-
-QUIET_S: Final = 0.2
-"""A WebSocket that has been silent for so long is taken to be between two frames."""
 
 Facts: TypeAlias = dict[str, Any]
 
@@ -129,6 +123,7 @@ class Load:
                 "ttl_s": lease.ttl_s,
                 "renew_every_s": lease.renew_every_s,
                 "idle_s": lease.idle_s,
+                "is_websocket": lease.is_websocket,
                 "tunnel": [[end.backlog, end.ended, end.shut, end.silent_s] for end in ends],
             }
         )
@@ -155,32 +150,11 @@ def next_load(plane: DataPlane) -> Load:
 
 
 def send_away(plane: DataPlane) -> None:
-    """End what cannot move and rests: its clients connect anew, to the other process.
-
-    Idle clients are disconnected, and quiet WebSockets are closed with 1012, "come back at once".
-    """
+    """Disconnect idle clients that cannot move: they connect anew, to the other process."""
     for frontend in plane.frontends:
         for client in frontend.clients:
             if isinstance(client, Client) and client.is_between_requests and not client.may_move:
                 client.close()
-    now = trio.current_time()
-    for tunnel in plane.tunnels:
-        is_encrypted = not (tunnel.downstream.is_plain and tunnel.upstream.is_plain)
-        if is_encrypted and _is_websocket(tunnel) and tunnel.is_quiet(for_s=QUIET_S, now=now):
-            _close_websocket(tunnel)
-
-
-def _is_websocket(tunnel: Tunnel) -> bool:
-    host = tunnel.lease.host
-    return isinstance(host, Frontend) and host.settings.protocol == "http"
-
-
-def _close_websocket(tunnel: Tunnel) -> None:
-    """Say goodbye to both sides, and close."""
-    code = CloseCode.SERVICE_RESTART
-    tunnel.downstream.send(close_frame(code))
-    tunnel.upstream.send(close_frame(code, mask=os.urandom(MASK_BYTES)))
-    tunnel.close()
 
 
 def is_empty(plane: DataPlane) -> bool:
@@ -224,6 +198,7 @@ def _adopt_tunnel(plane: DataPlane, facts: Facts, downstream: socket, upstream: 
         ttl_s=facts["ttl_s"],
         renew_every_s=facts["renew_every_s"],
         idle_s=facts["idle_s"],
+        is_websocket=facts["is_websocket"],
         host=frontend,
     )
     down, up = facts["tunnel"]

@@ -20,9 +20,11 @@ from typing import Final
 import structlog
 import trio
 
+from meshlb.core.websocket.close import CloseCode
 from meshlb.errors import HandOverError
 from meshlb.net.parcels import Parcel, ParcelService
 from meshlb.proxy import handover
+from meshlb.proxy.goodbye import Goodbye
 from meshlb.proxy.plane import DataPlane
 
 TAKE_S_MAX: Final = 20.0
@@ -46,6 +48,7 @@ async def give(plane: DataPlane, lines: Iterable[ParcelService], *, timeout_s: f
         HandOverError: no line is left; who has not moved is here.
     """
     giver = _Giver(plane, lines)
+    goodbye = Goodbye(CloseCode.SERVICE_RESTART)
     deadline = trio.current_time() + timeout_s
     try:
         await giver.prepare()
@@ -53,6 +56,7 @@ async def give(plane: DataPlane, lines: Iterable[ParcelService], *, timeout_s: f
             while load := handover.next_load(plane):
                 await giver.send(load)
             handover.send_away(plane)
+            goodbye.say([tunnel for tunnel in plane.tunnels if not tunnel.is_plain])
             if handover.is_empty(plane) or trio.current_time() >= deadline:
                 break
             await trio.sleep(SWEEP_S)

@@ -16,6 +16,7 @@ from meshlb.proxy.backend import Backend
 from meshlb.proxy.change import AnyFrontend, Change, find_sockets
 from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.frontend import Frontend
+from meshlb.proxy.goodbye import part
 from meshlb.proxy.idleness import Idleness
 from meshlb.proxy.kernel_relay import PAIRS_MAX, KernelRelay, RelayChoice, open_relay
 from meshlb.proxy.making import Making, routes
@@ -303,15 +304,19 @@ class DataPlane:
     async def drain(self, *, timeout_s: float) -> None:
         """Accept nobody new; return when all clients have gone, or have been sent away.
 
-        Requests in progress and tunnels get up to `timeout_s`; idle clients go at once.
+        Requests in progress and tunnels get up to `timeout_s`, WebSockets with a goodbye; idle
+        clients go at once.
         """
         self.draining = True
         for frontend in self._frontends:
             frontend.drain()
         with trio.move_on_after(timeout_s) as scope:
-            for frontend in self.listeners:
-                await frontend.wait_empty()
-            await self.tunnels.wait_empty()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(part, self.tunnels, timeout_s)
+                for frontend in self.listeners:
+                    await frontend.wait_empty()
+                await self.tunnels.wait_empty()
+                nursery.cancel_scope.cancel()
         if scope.cancelled_caught:
             log.warning(
                 "drain cut short",

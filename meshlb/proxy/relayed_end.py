@@ -235,9 +235,14 @@ class RelayedEnd(TunnelEnd):
             self._twin._settle()
 
     @property
-    def may_move(self) -> bool:
-        """Whether another process could go on with it: not while the kernel has its bytes."""
-        return self.state in (UNSEATED, APART, USER) and super().may_move
+    def is_in_hand(self) -> bool:
+        """Not while the kernel carries its bytes."""
+        return self.state in (UNSEATED, APART, USER)
+
+    @property
+    def is_read_out(self) -> bool:
+        """Not while the kernel keeps what it has passed behind what it redirects to here."""
+        return super().is_read_out and (self.place < 0 or self._is_all_read())
 
     def stand_aside(self) -> None:
         """Have everything passed to user space from now on."""

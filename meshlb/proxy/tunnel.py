@@ -7,7 +7,9 @@ half-closed tunnel goes on in its other direction. Knows nothing of what the byt
 An idle tunnel is these three objects, its lease and two sockets: no task, no buffer.
 """
 
+import fcntl
 import socket
+import termios
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -36,10 +38,11 @@ class Lease:
         ttl_s: the pin's idle lifetime.
         renew_every_s: how often the pin is renewed.
         idle_s: seconds without a byte in either direction after which the tunnel is closed.
+        is_websocket: its bytes are frames.
         host: counts it, and is told once when it has ended.
     """
 
-    __slots__ = ("backend", "host", "idle_s", "key", "renew_every_s", "ttl_s")
+    __slots__ = ("backend", "host", "idle_s", "is_websocket", "key", "renew_every_s", "ttl_s")
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Lease:
         ttl_s: float,
         renew_every_s: float,
         idle_s: float,
+        is_websocket: bool,
         host: "Host",
     ) -> None:
         self.backend = backend
@@ -56,6 +60,7 @@ class Lease:
         self.ttl_s = ttl_s
         self.renew_every_s = renew_every_s
         self.idle_s = idle_s
+        self.is_websocket = is_websocket
         self.host = host
 
 
@@ -146,9 +151,19 @@ class TunnelEnd(Stream):
         return type(self._sock) is socket.socket
 
     @property
+    def is_in_hand(self) -> bool:
+        """Whether all that has come from it, and is not the peer's yet, is in user space."""
+        return True
+
+    @property
+    def is_read_out(self) -> bool:
+        """Whether nothing that has come from it waits to be read."""
+        return fcntl.ioctl(self.fd, termios.FIONREAD, b"\0\0\0\0") == b"\0\0\0\0"
+
+    @property
     def may_move(self) -> bool:
         """Whether another process could go on with it."""
-        return self.is_plain
+        return self.is_plain and self.is_in_hand
 
     def carried(self) -> Carried:
         """All that another process needs to go on with it."""
@@ -304,16 +319,14 @@ class Tunnel:
             end.open((READ if reads else 0) | (WRITE if end.backlog else 0))
 
     @property
+    def is_plain(self) -> bool:
+        """Whether nothing of it is encrypted by this process."""
+        return self.downstream.is_plain and self.upstream.is_plain
+
+    @property
     def may_move(self) -> bool:
         """Whether another process could go on with it."""
         return not self.closed and self.downstream.may_move and self.upstream.may_move
-
-    def is_quiet(self, *, for_s: float, now: float) -> bool:
-        """Whether nothing has come for so long, in either direction, and nothing waits."""
-        ends = (self.downstream, self.upstream)
-        return not self.closed and all(
-            not end.backlog and now >= end.progress_at + for_s for end in ends
-        )
 
     def detach(self) -> None:
         """Stop: another process may go on with it."""

@@ -69,6 +69,7 @@ class Tunnels:
         decision: Decision[Backend],
         *,
         idle_s: float,
+        is_websocket: bool,
         host: Host,
     ) -> None:
         """Make a tunnel of two streams, which are spent afterwards.
@@ -83,6 +84,7 @@ class Tunnels:
             ttl_s=rule.ttl_s if rule is not None else 0.0,
             renew_every_s=rule.ttl_s / RENEWALS_PER_TTL if rule is not None else idle_s,
             idle_s=idle_s,
+            is_websocket=is_websocket,
             host=host,
         )
         pair = self.relay.pair(downstream, upstream) if self.relay is not None else None

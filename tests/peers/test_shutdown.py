@@ -3,6 +3,7 @@
 import asyncio
 import signal
 
+import pytest
 from websockets.asyncio.client import connect
 
 from tests.peers.conftest import StartBackends, StartMesh
@@ -10,7 +11,6 @@ from tests.peers.harness.child import wait_until
 from tests.peers.harness.http import Connection
 from tests.peers.harness.mesh import Mesh, Node
 
-SHUTDOWN_TIMEOUT_S = 3.0
 MACHINE_SLACK_S = 30.0
 
 
@@ -51,18 +51,26 @@ def test_sigterm_lets_a_running_response_finish_and_leaves_at_once_with_status_0
     wait_until(lambda: left(mesh, node), f"all know that {node.name} left")
 
 
-def test_sigterm_ends_open_tunnels_within_the_shutdown_timeout(
-    start_backends: StartBackends, start_mesh: StartMesh
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sigterm_says_goodbye_to_websockets_and_waits_for_their_answers(
+    start_backends: StartBackends, start_mesh: StartMesh, workers: int
 ) -> None:
-    mesh = start_mesh(backends=start_backends("echo", 1), size=1, shutdown_timeout="3s")
+    mesh = start_mesh(
+        backends=start_backends("echo", 1), size=1, shutdown_timeout="10s", workers=workers
+    )
     node = mesh.nodes[0]
+    url = f"ws://127.0.0.1:{node.port}/chat?user=1"
 
     async def scenario() -> int:
-        async with connect(f"ws://127.0.0.1:{node.port}/chat?user=1") as tunnel:
-            assert await tunnel.recv() == "s1 1"
-            return await asyncio.to_thread(
-                node.terminate, timeout_s=SHUTDOWN_TIMEOUT_S + MACHINE_SLACK_S
-            )
+        tunnels = [await connect(url) for _ in range(4)]
+        for tunnel in tunnels:
+            assert (await tunnel.recv()).startswith("s1 ")
+        status = await asyncio.to_thread(node.terminate, timeout_s=MACHINE_SLACK_S)
+        for tunnel in tunnels:
+            await tunnel.wait_closed()
+            assert tunnel.close_code == 1001
+            assert tunnel.protocol.close_sent is not None, "it has answered"
+        return status
 
     assert asyncio.run(scenario()) == 0
 
@@ -70,12 +78,13 @@ def test_sigterm_ends_open_tunnels_within_the_shutdown_timeout(
 def test_a_second_sigterm_stops_at_once(
     start_backends: StartBackends, start_mesh: StartMesh
 ) -> None:
-    mesh = start_mesh(backends=start_backends("echo", 1), size=1, shutdown_timeout="10m")
+    mesh = start_mesh(backends=start_backends("plain", 1), size=1, shutdown_timeout="10m")
     node = mesh.nodes[0]
 
     async def scenario() -> None:
-        async with connect(f"ws://127.0.0.1:{node.port}/chat?user=1") as tunnel:
-            await tunnel.recv()
+        async with await Connection.open(node.port) as busy:
+            busy.writer.write(b"GET /slow?ms=600000 HTTP/1.1\r\nHost: x\r\n\r\n")
+            await at_backend(node)
             node.signal(signal.SIGTERM)
             await asyncio.to_thread(
                 wait_until, lambda: "node leaves" in node.output(), "the node leaves"

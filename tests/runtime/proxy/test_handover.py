@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import trio
 
 from meshlb.config.loader import load
 from meshlb.core.sticky.closed_table import ClosedTable
+from meshlb.net.parcels import ParcelService
 from meshlb.net.reactor import Reactor
-from meshlb.proxy import handover
+from meshlb.proxy import handover, moving
 from meshlb.proxy.plane import DataPlane
 from tests.runtime.proxy.messages import get, head, ok
 from tests.runtime.proxy.rig import (
@@ -302,7 +304,7 @@ async def test_who_waits_for_a_decision_is_waited_for_and_cut_off_in_the_end(tmp
         rig.table.answers.set()
 
 
-async def test_tunnels_over_tls_are_closed_with_1012_once_they_are_quiet(tmp_path):
+async def test_tunnels_over_tls_are_closed_with_1012_between_two_frames(tmp_path):
     site = Site(tmp_path)
     async with scripted(tmp_path, listener=site.listener) as rig:
         client = await site.client(rig)
@@ -315,14 +317,15 @@ async def test_tunnels_over_tls_are_closed_with_1012_once_they_are_quiet(tmp_pat
             assert move(rig, heir) == 0
             await client.say(b"last")
             await backend.hear(b"last")
-            handover.send_away(rig.plane)
-            assert len(rig.plane.tunnels) == 1, "it may be within a frame"
-            await trio.sleep(handover.QUIET_S)
-            handover.send_away(rig.plane)
-            assert len(rig.plane.tunnels) == 0
-            await client.hear(b"\x88\x02\x03\xf4")
-            await client.gone()
-            assert (await backend.remains())[:2] == b"\x88\x82"
+            line, there = ParcelService.pair()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(moving.take, heir.plane, ParcelService(there))
+                nursery.start_soon(partial(moving.give, rig.plane, [line], timeout_s=10))
+                await client.hear(b"\x88\x02\x03\xf4")
+                await client.say(b"its answer")
+                await backend.hear(b"its answer")
+                await backend.close()
+                await client.gone()
 
 
 async def test_idle_clients_by_tls_are_disconnected(tmp_path):

@@ -78,6 +78,7 @@ class Rig:
             ttl_s=60.0,
             renew_every_s=renew_every_s,
             idle_s=idle_s,
+            is_websocket=False,
             host=self,
         )
         pair = self.relay.pair(*streams) if self.relay is not None else None
