@@ -15,10 +15,16 @@ from tests.peers.harness.backends import Backend, tool
 from tests.peers.harness.child import PYTHON, Child
 from tests.peers.harness.ports import free_port
 
+CLIENTS = 9_900
+"""Who may be connected at a time; HAProxy wants two descriptors for each."""
+
 HAPROXY_CONFIG = """
 global
     nbthread {workers}
-    maxconn 9900
+    no strict-limits
+    tune.pool-low-fd-ratio 90
+    tune.pool-high-fd-ratio 95
+    maxconn {clients}
 defaults
     mode http
     timeout connect 5s
@@ -41,7 +47,7 @@ daemon off; {processes} pid {folder}/nginx.pid; error_log stderr warn;
 worker_rlimit_nofile 20000;
 events {{ worker_connections 19000; }}
 http {{
-    access_log off; keepalive_requests 100000000;
+    access_log off; keepalive_requests 100000000; keepalive_timeout 1h;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
@@ -79,6 +85,7 @@ name = "web"
 bind = "127.0.0.1:{port}"
 protocol = "http"
 pool = "app"
+max_connections = {clients}
 timeouts = {{ idle = "1h", tunnel_idle = "1h" }}
 {tls}
 [pool.app]
@@ -88,7 +95,12 @@ sticky = [{{ by = "cookie", name = "LB" }}]
 
 
 def haproxy(
-    folder: Path, backends: Sequence[Backend], files: Files | None = None, *, workers: int = 0
+    folder: Path,
+    backends: Sequence[Backend],
+    files: Files | None = None,
+    *,
+    workers: int = 0,
+    clients: int = CLIENTS,
 ) -> tuple[Child, int]:
     """HAProxy, which inserts its own cookie that names the server."""
     tls = ""
@@ -102,14 +114,21 @@ def haproxy(
     )
     port, config = free_port(), folder / "haproxy.cfg"
     config.write_text(
-        HAPROXY_CONFIG.format(port=port, servers=servers, tls=tls, workers=workers or 1)
+        HAPROXY_CONFIG.format(
+            port=port, servers=servers, tls=tls, workers=workers or 1, clients=clients
+        )
     )
     argv = [tool("haproxy"), "-db", "-f", str(config)]
     return _proxy("haproxy", argv, folder, workers), port
 
 
 def nginx(
-    folder: Path, backends: Sequence[Backend], files: Files | None = None, *, workers: int = 0
+    folder: Path,
+    backends: Sequence[Backend],
+    files: Files | None = None,
+    *,
+    workers: int = 0,
+    clients: int = CLIENTS,  # more than that may connect
 ) -> tuple[Child, int]:
     """Nginx, whose free edition hashes the client's cookie over the servers."""
     tls = ";"
@@ -135,6 +154,7 @@ def meshlb(
     *,
     relay: str = "auto",
     workers: int = 0,
+    clients: int = CLIENTS,
 ) -> tuple[Child, int]:
     """One node that stands alone, sticky by its sealed cookie."""
     tls = f'tls = {{ cert = "{files.cert}", key = "{files.key}" }}' if files is not None else ""
@@ -144,7 +164,7 @@ def meshlb(
     )
     port, config = free_port(), folder / "meshlb.toml"
     values = {"port": port, "admin_port": free_port(), "servers": servers, "tls": tls}
-    config.write_text(MESHLB_CONFIG.format(relay=relay, workers=workers, **values))
+    config.write_text(MESHLB_CONFIG.format(relay=relay, workers=workers, clients=clients, **values))
     return _proxy("meshlb", [PYTHON, "-m", "meshlb", "run", str(config)], folder, workers), port
 
 

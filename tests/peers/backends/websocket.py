@@ -1,12 +1,13 @@
 """Both ends of WebSockets by the library `websockets`, the counterpart of `websocket.mjs`.
 
-Run as `python -m tests.peers.backends.websocket --name NAME --port PORT`; what it serves, and what
-`try_all` tries as a client, is said there.
+Run as `python -m tests.peers.backends.websocket --name NAME --port PORT [--cert FILE --key FILE]`;
+what it serves, and what `try_all` tries as a client, is said there.
 """
 
 import argparse
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
@@ -23,7 +24,7 @@ PATIENT: dict[str, Any] = {"open_timeout": None, "ping_interval": None}
 """A busy machine takes its time."""
 
 
-async def run(port: int) -> None:
+async def run(port: int, tls: ssl.SSLContext | None) -> None:
     closes: list[tuple[int, str]] = []
 
     async def handle(connection: ServerConnection) -> None:
@@ -56,17 +57,17 @@ async def run(port: int) -> None:
         process_request=answer_plain_http,
         subprotocols=PROTOCOLS[1:],
         max_size=2 * LARGE_BYTES,
+        ssl=tls,
         **PATIENT,
     ):
         await asyncio.get_running_loop().create_future()
 
 
-async def try_all(url: str) -> dict[str, Any]:
-    """What a client sees of a server."""
+async def try_all(url: str, trust: ssl.SSLContext | None = None) -> dict[str, Any]:
+    """What a client sees of a server; `trust` is for `wss`."""
     saw: dict[str, Any] = {}
-    async with connect(
-        f"{url}/echo", subprotocols=PROTOCOLS, max_size=2 * LARGE_BYTES, **PATIENT
-    ) as echo:
+    options = {**PATIENT, "subprotocols": PROTOCOLS, "ssl": trust}
+    async with connect(f"{url}/echo", max_size=2 * LARGE_BYTES, **options) as echo:
         assert echo.response is not None
         saw["protocol"] = echo.subprotocol
         saw["extension"] = echo.response.headers["Sec-WebSocket-Extensions"].partition(";")[0]
@@ -74,10 +75,10 @@ async def try_all(url: str) -> dict[str, Any]:
         saw["large"] = await said_back(echo, (bytes(range(251)) * 66_842)[:LARGE_BYTES])
         saw["pong"], saw["fragmented"] = await fragments(echo)
         await echo.close(4002, "enough")
-    ping = await connect(f"{url}/ping", subprotocols=PROTOCOLS, **PATIENT)
+    ping = await connect(f"{url}/ping", **options)
     saw["ponged"] = await ping.recv()
     ping.transport.abort()
-    async with connect(f"{url}/close", subprotocols=PROTOCOLS, **PATIENT) as closing:
+    async with connect(f"{url}/close", **options) as closing:
         await closing.send("close")
         await closing.wait_closed()
         saw["closed"] = [closing.close_code, closing.close_reason]
@@ -109,5 +110,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--cert")
+    parser.add_argument("--key")
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.port))
+    tls = None
+    if arguments.cert:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(arguments.cert, arguments.key)
+    asyncio.run(run(arguments.port, tls))

@@ -70,11 +70,12 @@ def nginx(name: str, root: Path, place: Place = LOOPBACK) -> Backend:
     return Backend(name, argv, folder, port, place=place)
 
 
-def python_backend(kind: str, name: str, root: Path) -> Backend:
-    """One of tests.peers.backends: `plain`, `echo` or `rooms`."""
+def python_backend(kind: str, name: str, root: Path, *more: str) -> Backend:
+    """One of tests.peers.backends, such as `plain`, with `more` arguments."""
     folder, port = root / name, free_port()
     folder.mkdir(parents=True)
     argv = [PYTHON, "-m", f"tests.peers.backends.{kind}", "--name", name, "--port", str(port)]
+    argv += more
     return Backend(name, argv, folder, port)
 
 

@@ -1,24 +1,29 @@
 // Both ends of WebSockets by the library `ws`, the counterpart of tests/peers/backends/websocket.py.
 //
-// `node websocket.mjs server PORT` serves: `/echo` returns each message and takes subprotocol `b`;
+// `node websocket.mjs server PORT [CERT KEY]` serves, with files by TLS: `/echo` returns each message and takes subprotocol `b`;
 // `/ping` pings the client and says `ponged` when it has answered; `/close` answers the first
 // message by closing with 4001. A plain GET of `/closes` lists the codes that clients closed with.
 //
 // `node websocket.mjs client URL` tries all of that and prints what it saw as one JSON object.
 
+import fs from "node:fs";
 import http from "node:http";
+import https from "node:https";
 import { once } from "node:events";
 import { WebSocket, WebSocketServer } from "ws";
 
 const LARGE_BYTES = 16 * 2 ** 20;
-const [role, place] = process.argv.slice(2);
+const [role, place, cert, key] = process.argv.slice(2);
 
 function serve(port) {
   const closes = [];
-  const server = http.createServer((request, response) => {
+  const tell = (request, response) => {
     const body = JSON.stringify(closes);
     response.writeHead(200, { "Content-Length": body.length }).end(body);
-  });
+  };
+  const server = cert
+    ? https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, tell)
+    : http.createServer(tell);
   const sockets = new WebSocketServer({
     server,
     perMessageDeflate: true,
