@@ -1,18 +1,23 @@
 """A real Chromium, headless, driven over the DevTools protocol by the websockets library."""
 
 import base64
+import hashlib
 import itertools
 import json
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from websockets.sync.client import connect
 
+from tests.fakes.certificates import Files
 from tests.peers.harness.backends import accepts, require, tool
 from tests.peers.harness.child import Child, wait_until
 from tests.peers.harness.ports import free_port
@@ -30,10 +35,20 @@ ANSWER_BYTES_MAX = 64 * 2**20
 WINDOW = "1200,800"
 
 
-class Browser(Child):
-    """A Chromium process with an empty profile; use as a context manager."""
+def fingerprint(files: Files) -> str:
+    """Of the public key in a certificate, as Chromium likes it."""
+    key = x509.load_pem_x509_certificate(files.cert.read_bytes()).public_key()
+    encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(encoded).digest()).decode()
 
-    def __init__(self, folder: Path) -> None:
+
+class Browser(Child):
+    """A Chromium process with an empty profile; use as a context manager.
+
+    It believes certificates in `believed`, and otherwise those that any Chromium would.
+    """
+
+    def __init__(self, folder: Path, *, believed: Sequence[Files] = ()) -> None:
         require("chromium")
         self._port = free_port()
         argv = [
@@ -45,6 +60,7 @@ class Browser(Child):
             f"--window-size={WINDOW}",
             f"--user-data-dir={folder / 'profile'}",
             f"--remote-debugging-port={self._port}",
+            f"--ignore-certificate-errors-spki-list={','.join(map(fingerprint, believed))}",
             *QUIET,
             "about:blank",
         ]
