@@ -1,9 +1,12 @@
 """A new process takes a node over while everything goes on, or fails to, and nobody notices."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from functools import partial
 from http.client import HTTPException
@@ -17,6 +20,7 @@ from tests.peers.harness.child import wait_until
 from tests.peers.harness.http import fetch
 from tests.peers.harness.live import Live, live
 from tests.peers.harness.mesh import START_PATIENCE_S, Mesh, Node
+from tests.peers.harness.ports import free_port
 from tests.peers.test_reload import eventually, meshlb, more, replace_in_file
 from tests.peers.test_workers import workers
 
@@ -167,6 +171,65 @@ def test_workers_hand_over_to_as_many_as_the_new_program_has(
 
     asyncio.run(scenario())
     processes.end(by=signal.SIGTERM)
+
+
+def test_datagrams_are_answered_through_reloads_and_upgrades_of_a_node_with_workers(
+    start_backends: StartBackends, start_mesh: StartMesh, processes: Processes
+) -> None:
+    mesh = start_mesh(backends=start_backends("mirror", 1), size=1, workers=2)
+    (node,) = mesh.nodes
+    with Echoes() as first, Echoes() as second, socket.socket(type=socket.SOCK_DGRAM) as client:
+        port = free_port()
+        with node.config.open("a") as file:
+            file.write(
+                f'[[listener]]\nname = "dns"\nbind = "127.0.0.1:{port}"\nprotocol = "udp"\n'
+                'pool = "dns"\n[pool.dns]\nsticky = [{ by = "source-ip" }]\n'
+                '[pool.dns.health]\nprotocol = "udp"\n'
+                f'[[pool.dns.backend]]\nname = "d1"\naddress = "127.0.0.1:{first.port}"\n'
+            )
+        client.settimeout(0.5)
+        client.connect(("127.0.0.1", port))
+        assert meshlb(node, "reload").returncode == 0
+        assert first.answers(client)
+        asyncio.run(upgraded(node, processes))
+        assert len(workers(node)) == 2
+        assert first.answers(client)
+        replace_in_file(node, (f"127.0.0.1:{first.port}", f"127.0.0.1:{second.port}"))
+        assert meshlb(node, "reload").returncode == 0
+        assert second.answers(client)
+
+
+class Echoes:
+    """A UDP backend in this process."""
+
+    def __init__(self) -> None:
+        self._sock = socket.socket(type=socket.SOCK_DGRAM)
+        self._sock.bind(("127.0.0.1", 0))
+        self.port: int = self._sock.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> "Echoes":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as last:
+            last.sendto(b"END", ("127.0.0.1", self.port))
+        self._thread.join()
+        self._sock.close()
+
+    def _serve(self) -> None:
+        while (heard := self._sock.recvfrom(1_000))[0] != b"END":
+            self._sock.sendto(heard[0] + b" %d" % self.port, heard[1])
+
+    def answers(self, client: socket.socket) -> bool:
+        """Whether it is this one that answers, after a while: a datagram may be lost."""
+        for number in range(100):
+            client.send(b"%d" % number)
+            with contextlib.suppress(TimeoutError, ConnectionRefusedError):
+                if client.recv(1_000).endswith(b" %d" % self.port):
+                    return True
+        return False
 
 
 def restart_with(mesh: Mesh, relay: str) -> None:

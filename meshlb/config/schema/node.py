@@ -38,7 +38,8 @@ class NodeSettings(Table):
     """Processes that serve clients, beside the one that takes part in the cluster. 0: one process
     does everything, right for tests and small nodes. `"auto"`: one a core. A worker that dies
     takes its own clients with it, and nobody else's; another one takes its place at once. Each
-    needs about 50 MiB."""
+    needs about 50 MiB. Datagrams are served by the first process alone. A change takes an upgrade
+    or a restart, not a reload."""
 
     kernel_relay: Annotated[
         Literal["auto", "off", "required"], Choice(("auto", "off", "required"))
