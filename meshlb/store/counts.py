@@ -67,7 +67,7 @@ class PinCounts:
         """Rows to write: the numbers that have changed since they were written."""
         return [
             (
-                (names.number(pool) << 16 | names.number(backend)).to_bytes(4, "big"),
+                (names.numbers[pool] << 16 | names.numbers[backend]).to_bytes(4, "big"),
                 b"%d" % self._counts[pool, backend],
             )
             for pool, backend in self._changed

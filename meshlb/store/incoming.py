@@ -69,7 +69,7 @@ class Incoming:
             StoreError: when the disk is full or fails; likewise.
         """
         for name in run.names:
-            self._numbers.append(self._names.number(name))
+            self._numbers.append(self._names.numbers[name])
             self._claimers.append(NodeName(name) if is_node_name(name) else None)
         # Of the way here, which is in it, the least counts: later runs have waited in queues.
         shift_ms = round(now * MS_PER_S) - run.now_ms

@@ -12,13 +12,35 @@ NAMES_MAX = 65_535
 """Names that a store can ever hold: their numbers take two bytes in each pin."""
 
 
+class _Numbers(dict[str, int]):
+    """The number of each name; one that has none gets the next."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__((name, number) for number, name in enumerate(names))
+        self.names = names
+
+    def __missing__(self, name: str) -> int:
+        number = len(self.names)
+        if number >= NAMES_MAX:
+            raise StoreError(
+                f"the store holds {NAMES_MAX} names of pools, backends and nodes, and no more;"
+                " start with an empty data_dir, and the pins come back from the other nodes"
+            )
+        self.names.append(name)
+        self[name] = number
+        return number
+
+
 class Names:
     """Names by number and numbers by name; a number is never used for another name."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         """`known`: the names on disk, in the order of their numbers."""
         self._names = list(known)
-        self._numbers = {name: number for number, name in enumerate(self._names)}
+        self.numbers = _Numbers(self._names)
+        """The number of a name, a new one if need be; `StoreError` when all are taken."""
         self._saved = len(self._names)
 
     @classmethod
@@ -33,24 +55,6 @@ class Names:
     def __getitem__(self, number: int) -> str:
         """The name of a number; IndexError if there is none."""
         return self._names[number]
-
-    def number(self, name: str) -> int:
-        """The number of a name, a new one if need be.
-
-        Raises:
-            StoreError: when all numbers are taken.
-        """
-        number = self._numbers.get(name)
-        if number is None:
-            number = len(self._names)
-            if number >= NAMES_MAX:
-                raise StoreError(
-                    f"the store holds {NAMES_MAX} names of pools, backends and nodes, and no more;"
-                    " start with an empty data_dir, and the pins come back from the other nodes"
-                )
-            self._names.append(name)
-            self._numbers[name] = number
-        return number
 
     def since(self, number: int, limit: int) -> list[str]:
         """At most `limit` names, with this number and those behind it."""

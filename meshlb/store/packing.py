@@ -68,10 +68,10 @@ def pack(pin: Pin, names: Names) -> bytes:
         StoreError: when all numbers of names are taken.
     """
     value = _VALUE.pack(
-        pin.stamp_ms << 16 | names.number(pin.claimer),
-        round(pin.expires_at * MS_PER_S) << 16 | names.number(pin.pool),
+        pin.stamp_ms << 16 | names.numbers[pin.claimer],
+        round(pin.expires_at * MS_PER_S) << 16 | names.numbers[pin.pool],
         pin.epoch,
-        names.number(pin.backend) if pin.backend else _NO_BACKEND,
+        names.numbers[pin.backend] if pin.backend else _NO_BACKEND,
         _SOURCE_NUMBERS[pin.by] | pin.rank << _RANK_SHIFT,
     )
     if pin.ends_at == NEVER:

@@ -67,12 +67,13 @@ def look_at(
     swept = Swept()
     looked_at = b""
     for key, value in stored:
+        if is_well(value, now_ms):
+            looked_at = key
+            continue
         if len(swept) >= SWEEP_DEAD_MAX:
             swept.stopped_after = looked_at
             break
         looked_at = key
-        if is_well(value, now_ms):
-            continue
         if not is_whole(value):
             swept.removed[SessionKey(key)] = value
             continue

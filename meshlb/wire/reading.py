@@ -146,6 +146,8 @@ def fields_decoder(cls: type[Any], *, skipped: int = 0) -> Decoder:
     makers: dict[int, Decoder] = {}
 
     def from_another_count(values: Any) -> Any:
+        if type(values) is not tuple:
+            raise WireError(f"expected the fields of a {cls.__name__}")
         count = min(len(values) - skipped, len(fields))
         if count < required:
             raise WireError(f"a {cls.__name__} lacks fields")
@@ -178,12 +180,16 @@ def _compile(cls: type[Any], hints: list[Any], skipped: int, otherwise: Decoder)
             arguments.append(f"members_of_{variable}[{variable}]")
             names[f"members_of_{variable}"] = members
         else:
-            arguments.append(f"decode_{variable}({variable})")
-            names[f"decode_{variable}"] = decoder(hint)
+            present, is_optional = _without_none(hint)
+            decoded = f"decode_{variable}({variable})"
+            arguments.append(
+                f"None if {variable} is None else {decoded}" if is_optional else decoded
+            )
+            names[f"decode_{variable}"] = decoder(present)
     unpacked = "".join(f"{name}, " for name in ["_"] * skipped + variables)
     source = f"""
 def from_fields(values):
-    if len(values) != {skipped + len(hints)}:
+    if type(values) is not tuple or len(values) != {skipped + len(hints)}:
         return otherwise(values)
     {unpacked or "()"} = values
     if not ({" and ".join(tests) or "True"}):
@@ -199,11 +205,8 @@ def decoder(hint: Any) -> Decoder:
     if hint is Address:
         return _address
     if dataclasses.is_dataclass(hint):
-        return _nested_decoder(typing.cast("type[Any]", hint))
+        return fields_decoder(typing.cast("type[Any]", hint))
     arguments = typing.get_args(hint)
-    if typing.get_origin(hint) is types.UnionType and arguments[1:] == (types.NoneType,):
-        present = decoder(arguments[0])
-        return lambda value: None if value is None else present(value)
     if typing.get_origin(hint) is tuple and arguments[1:] == (...,):
         return _sequence_decoder(arguments[0])
     if hint in _SCALARS:
@@ -223,15 +226,12 @@ def _scalar_decoder(hint: Any) -> Decoder:
     return decode_scalar
 
 
-def _nested_decoder(cls: type[Any]) -> Decoder:
-    from_fields = fields_decoder(cls)
-
-    def decode_nested(value: Any) -> Any:
-        if type(value) is not tuple:
-            raise WireError(f"expected the fields of a {cls.__name__}")
-        return from_fields(value)
-
-    return decode_nested
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    """What is there if anything is, and whether None may be there."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is types.UnionType and arguments[1:] == (types.NoneType,):
+        return arguments[0], True
+    return hint, False
 
 
 def _sequence_decoder(hint: Any) -> Decoder:

@@ -161,7 +161,7 @@ class Copy:
 
     def add(self, run: TableRun, now: float) -> None:
         names = self._store.names
-        self._numbers += [names.number(name) for name in run.names]
+        self._numbers += [names.numbers[name] for name in run.names]
         self._claimers += [NodeName(name) for name in run.names]
         shift_ms = round(now * MS_PER_S) - run.now_ms
         landed = land(run, self._numbers, claimers=self._claimers, shift_ms=shift_ms)
