@@ -14,7 +14,7 @@ from meshlb.core.sticky.makings import Making
 from meshlb.core.sticky.pin import ClaimOutcome, Pin
 from meshlb.core.sticky.recent import Recent
 from meshlb.model import NodeName, SessionKey
-from meshlb.wire.messages import PinRecord, Verdict
+from meshlb.wire.messages import Verdict
 from tests.sim.claims_sim import ClaimsSim, run_seed
 
 SEEDS = 100
@@ -62,7 +62,7 @@ def confirm_at_once(
     self._confirm(making.key, pin, waiters, now, making.deadline, out)
 
 
-def accept_all(_: Backup, __: NodeName, ___: PinRecord, ____: float) -> tuple[Verdict, None]:
+def accept_all(*_: object) -> tuple[Verdict, None]:
     return Verdict.DONE, None
 
 

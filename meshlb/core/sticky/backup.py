@@ -38,21 +38,22 @@ class Backup:
     def asked(self, sender: NodeName, asked: Replicate, now: float, out: list[Effect]) -> None:
         """A member that takes itself for the home asks this node to hold a pin."""
         key = asked.pin.key
-        verdict, known = self._judge(sender, asked.pin, now)
+        pin = pin_from_record(asked.pin, now=now)
+        verdict, known = self._judge(sender, key, pin, now)
         if verdict is Verdict.DONE:
-            pin = pin_from_record(asked.pin, now=now)
             self._announce(self._held.add(key, pin, home=sender, now=now), now, out)
         record = None if known is None else record_from_pin(key, known, now=now)
         out.append(Send(sender, ReplicateAnswer(asked.request, verdict, record)))
 
-    def _judge(self, sender: NodeName, record: PinRecord, now: float) -> tuple[Verdict, Pin | None]:
-        if self._standing.holders(record.key) != (sender, self._standing.name):
+    def _judge(
+        self, sender: NodeName, key: SessionKey, proposed: Pin, now: float
+    ) -> tuple[Verdict, Pin | None]:
+        if self._standing.holders(key) != (sender, self._standing.name):
             self._counters.fenced += 1
             return Verdict.FENCED, None
-        if not is_acceptable(record):
+        if not is_acceptable(proposed):
             self._counters.refused += 1
             return Verdict.FENCED, None
-        key, proposed = record.key, pin_from_record(record, now=now)
         held = self._held.get(key)
         for known in (self._replica.stored(key), held):
             if known is None or not outdoes(known, proposed, now):

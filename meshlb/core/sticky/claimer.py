@@ -155,7 +155,7 @@ class Claimer:
             return
         pin = pin_from_record(answer.pin, now=now)
         if pin.rank > Rank.PROVISIONAL:
-            self._replica.merge_record(answer.pin, now)
+            self._replica.merge_told(key, pin, now)
         elif _is_move(attempt.proposal):
             # An override of the answerer, and not for the table. A provisional pin that is for
             # the table comes as the answerer's delta.

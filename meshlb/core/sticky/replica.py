@@ -114,11 +114,15 @@ class Replica:
 
     def merge_record(self, record: PinRecord, now: float) -> Pin | None:
         """Take a peer's record into account; the new one of its key where the table changed."""
-        if not is_acceptable(record):
+        return self.merge_told(record.key, pin_from_record(record, now=now), now)
+
+    def merge_told(self, key: SessionKey, theirs: Pin, now: float) -> Pin | None:
+        """The same with the pin that the record has become."""
+        if not is_acceptable(theirs):
             self._counters.refused += 1
             return None
-        self._stamps.observe(record.stamp_ms, now)
-        return self.merge(record.key, pin_from_record(record, now=now), now)
+        self._stamps.observe(theirs.stamp_ms, now)
+        return self.merge(key, theirs, now)
 
     def _note(self, mine: Pin, theirs: Pin, winner: Pin, now: float) -> None:
         if mine.backend == theirs.backend or mine.expires_at <= now or theirs.expires_at <= now:
