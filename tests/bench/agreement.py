@@ -34,6 +34,7 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
+from meshlb.node.collector import spare_the_collector
 from meshlb.store.pins import LmdbPins
 from meshlb.wire.codec import decode, encode_message, join
 from meshlb.wire.limits import MESSAGES_PER_FRAME_MAX
@@ -112,6 +113,7 @@ class Node:
             name=self.name,
             log=ReplicationLog(BootId(number + 1)),
             store=store,
+            bulk=store,
             streams=self.wires,
             counters=MeshCounters(),
             now=time.time,
@@ -184,6 +186,7 @@ def main() -> None:
         with ExitStack() as stack:
             nodes = connected(stack)
             run(nodes, window, WARM_UP_S)
+            spare_the_collector()
             before = counted(nodes)
             profile = cProfile.Profile()
             if arguments.profile:
