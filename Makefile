@@ -24,10 +24,10 @@ JOBS ?= $(shell jobs=$$(($$(nproc) * 2)); echo $$((jobs < 16 ? jobs : 16)))
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check fmt demo bench sim model fuzz lock clean
+.PHONY: help venv test check fmt demo bench sim model fuzz lock compiled clean
 
 help: ## say what the targets do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
 venv: $(STAMP) ## make .venv with the locked dependencies and meshlb itself
 
@@ -82,7 +82,13 @@ lock: $(STAMP) ## pin the dependencies anew (versions only: no hashes, no addres
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--output-file requirements-dev.lock pyproject.toml
 
+compiled: $(STAMP) ## compile the hot path into .compiled, for BENCH and MESHLB_TEST_COMPILED=1 (a minute)
+	rm -rf build .compiled
+	MESHLB_COMPILE=1 $(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
+		--target .compiled .
+	rm -rf build
+
 clean: ## remove what make and the tests made
-	rm -rf $(VENV) *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf $(VENV) .compiled *.egg-info build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 		.import_linter_cache .fuzz tests/peers/socketio/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,11 +1,21 @@
 """Settings of all tests."""
 
 import gc
+import os
 import sys
 from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import native
+
+if native.IS_TESTED:
+    if not native.is_built():
+        raise SystemExit("MESHLB_TEST_COMPILED: run `make compiled` first")
+    # Before anything of meshlb is imported, here and in every process that a test starts.
+    sys.path.insert(0, str(native.FOLDER))
+    os.environ |= native.environment()
 
 # A busy machine makes an example slow, not wrong: times decide nothing here.
 settings.register_profile(

@@ -193,6 +193,8 @@ class StatusView:
     config: ConfigView = ConfigView()
     upgrade: UpgradeView = UpgradeView()
     kernel_relay: KernelRelayView = KernelRelayView()
+    compiled: bool = False
+    """The program was compiled ahead of time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

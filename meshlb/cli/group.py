@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from meshlb import __version__
+from meshlb.native import is_compiled
 
 INTERRUPTED = 130
 """What a shell reports for a command that Ctrl-C ended."""
@@ -51,6 +52,8 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="meshlb")
+@click.version_option(
+    f"{__version__}, compiled" if is_compiled() else __version__, prog_name="meshlb"
+)
 def main() -> None:
     """A sticky-session proxy whose nodes agree, peer to peer, on every pin."""

@@ -21,7 +21,8 @@ def status(client: AdminClient, as_json: bool) -> None:
     rest = ", ".join(f"{count} {state}" for state, count in others.items() if count)
     show.facts(
         {
-            "node": f"{answer['node']} (pid {answer['pid']}, meshlb {answer['version']})",
+            "node": f"{answer['node']} (pid {answer['pid']}, meshlb {answer['version']}"
+            + (", compiled)" if answer.get("compiled") else ")"),
             "cluster": answer["cluster"] or "none, the node stands alone",
             "members": f"{alive} alive" + (f", {rest}" if rest else ""),
             "pins": f"{answer['pins']:,}",

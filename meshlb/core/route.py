@@ -9,7 +9,6 @@ Spec: protocol/spec/pins.md; the public face is in docs/stickiness.md.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from meshlb.core.balance.policy import Candidate, Policy
@@ -45,7 +44,6 @@ class Routable(Candidate, Protocol):
 B = TypeVar("B", bound=Routable)
 
 
-@dataclass(slots=True)
 class Decision(Generic[B]):
     """What to do with one request.
 
@@ -60,14 +58,26 @@ class Decision(Generic[B]):
         made_at: when the session began, as the client's cookie says; None: with this request.
     """
 
-    backend: B | None
-    rule: KeyRule | None = None
-    key: SessionKey | None = None
-    pin: Pin | None = None
-    proposal: Proposal | None = None
-    cookie: bytes | None = None
-    minted: bool = False
-    made_at: float | None = None
+    __slots__ = ("backend", "cookie", "key", "made_at", "minted", "pin", "proposal", "rule")
+
+    def __init__(
+        self,
+        backend: B | None,
+        rule: KeyRule | None = None,
+        key: SessionKey | None = None,
+        pin: Pin | None = None,
+        proposal: Proposal | None = None,
+        *,
+        minted: bool = False,
+    ) -> None:
+        self.backend = backend
+        self.rule = rule
+        self.key = key
+        self.pin = pin
+        self.proposal = proposal
+        self.cookie: bytes | None = None
+        self.minted = minted
+        self.made_at: float | None = None
 
 
 class Router(Generic[B]):

@@ -27,6 +27,7 @@ from meshlb.config import Settings, certificates
 from meshlb.core.keyring import first_hash_key
 from meshlb.errors import ConfigError
 from meshlb.model import BackendName, BackendState, PoolName
+from meshlb.native import is_compiled
 from meshlb.net.reactor import Reactor
 from meshlb.node import supervisor
 from meshlb.node.collector import spare_the_collector
@@ -218,6 +219,7 @@ class Node:
             admin=str(admin),
             cluster=str(self._mesh.address) if self._settings.cluster is not None else None,
             listeners={name: str(address) for name, address in self._front.addresses.items()},
+            compiled=is_compiled(),
         )
 
     async def _open_when_ready(self) -> None:

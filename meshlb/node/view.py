@@ -46,6 +46,7 @@ from meshlb.model import (
     PoolName,
     SessionKey,
 )
+from meshlb.native import is_compiled
 from meshlb.node import readings, shapes
 from meshlb.node.front import Front
 from meshlb.node.keys import KeyOrders
@@ -118,6 +119,7 @@ class LiveNode:
             kernel_relay=KernelRelayView(
                 active=self._front.relay_choice.active, reason=self._front.relay_choice.reason
             ),
+            compiled=is_compiled(),
         )
 
     def ready(self) -> tuple[bool, str]:

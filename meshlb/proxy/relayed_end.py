@@ -212,9 +212,8 @@ class RelayedEnd(TunnelEnd):
         self.state = USER
         peer = self._twin
         if peer.backlog:
+            peer._watch_writing(True)
             peer.flush()
-            if peer.backlog:
-                peer._watch_writing(True)
         else:
             peer.on_drained()
 

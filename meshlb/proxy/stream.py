@@ -88,6 +88,10 @@ class Stream(ABC):
     def on_event(self, event: int) -> None:
         """The reactor's call; the mask is a hint."""
 
+    def __call__(self, event: int) -> None:
+        """The reactor's call, of a stream that is its own `handler`."""
+        self.on_event(event)
+
     def on_drained(self) -> None:  # noqa: B027 - not everybody waits for it
         """The backlog has become empty: the source may be read again."""
 

@@ -176,10 +176,6 @@ class TunnelEnd(Stream):
         """Itself: a bound method for each idle socket would be a tenth of all it takes."""
         return self
 
-    def __call__(self, event: int) -> None:
-        """The reactor's call."""
-        self.on_event(event)
-
     def start(self) -> None:
         """Both ends are there: bytes may flow from this one."""
         self.watch_reading(not self.peer.backlog)

@@ -100,18 +100,20 @@ class Column:
 def print_table(
     title: str, columns: Sequence[Column], results: dict[str, list[float]], *, ours: str = "meshlb"
 ) -> None:
-    """Print medians, and for ours the ratio to the better of the others, column by column."""
+    """Print medians, and for each of ours the ratio to the better rival, column by column."""
     table = Table(title=title, title_justify="left")
     table.add_column("proxy")
     for column in columns:
         table.add_column(column.title, justify="right")
     for name, figures in results.items():
         table.add_row(name, *(f"{f:,.{c.digits}f}" for f, c in zip(figures, columns, strict=True)))
-    rivals = [figures for name, figures in results.items() if name != ours]
-    if ours in results and rivals:
+    rivals = [figures for name, figures in results.items() if not name.startswith(ours)]
+    for name, figures in results.items():
+        if not name.startswith(ours) or not rivals:
+            continue
         ratios = []
         for index, column in enumerate(columns):
-            best = (min if column.less_is_better else max)(figures[index] for figures in rivals)
-            ratios.append(f"{results[ours][index] / best:.2f} ×" if best else "–")
-        table.add_row("ratio to better", *ratios)
+            best = (min if column.less_is_better else max)(rival[index] for rival in rivals)
+            ratios.append(f"{figures[index] / best:.2f} ×" if best else "–")
+        table.add_row(f"{name}, to better", *ratios)
     Console(width=110).print(table)

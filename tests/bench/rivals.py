@@ -6,9 +6,11 @@ With files they end TLS, each by its own defaults, which come to the same.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from tests import native
 from tests.bench.rig import PROXY_CORE
 from tests.fakes.certificates import Files
 from tests.peers.harness.backends import Backend, tool
@@ -155,6 +157,7 @@ def meshlb(
     relay: str = "auto",
     workers: int = 0,
     clients: int = CLIENTS,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[Child, int]:
     """One node that stands alone, sticky by its sealed cookie."""
     tls = f'tls = {{ cert = "{files.cert}", key = "{files.key}" }}' if files is not None else ""
@@ -165,11 +168,18 @@ def meshlb(
     port, config = free_port(), folder / "meshlb.toml"
     values = {"port": port, "admin_port": free_port(), "servers": servers, "tls": tls}
     config.write_text(MESHLB_CONFIG.format(relay=relay, workers=workers, clients=clients, **values))
-    return _proxy("meshlb", [PYTHON, "-m", "meshlb", "run", str(config)], folder, workers), port
+    argv = [PYTHON, "-m", "meshlb", "run", str(config)]
+    return _proxy("meshlb", argv, folder, workers, environment), port
 
 
-def _proxy(name: str, argv: Sequence[str], folder: Path, workers: int) -> Child:
-    proxy = Child(name, argv, folder / f"{name}.log")
+def _proxy(
+    name: str,
+    argv: Sequence[str],
+    folder: Path,
+    workers: int,
+    environment: Mapping[str, str] | None = None,
+) -> Child:
+    proxy = Child(name, argv, folder / f"{name}.log", environment)
     if not workers:
         proxy.pin(PROXY_CORE)
     return proxy
@@ -180,3 +190,5 @@ PROXIES: dict[str, Callable[..., tuple[Child, int]]] = {
     "nginx": nginx,
     "meshlb": meshlb,
 }
+if native.is_built():
+    PROXIES["meshlb compiled"] = partial(meshlb, environment=native.environment())

@@ -3,6 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
+from tests.native import of_the_source
 from tests.runtime.proxy.messages import get, head, ok
 from tests.runtime.proxy.rig import Rig, eventually, scripted
 from tests.runtime.proxy.test_upgrade import tunnel
@@ -68,6 +69,7 @@ async def test_a_table_that_fails_costs_the_tcp_client_that_asked(tmp_path, verb
         await (await rig.accept()).hear(b"hello")
 
 
+@of_the_source
 async def test_a_bug_in_forwarding_after_a_wait_costs_one_connection(tmp_path):
     async with scripted(tmp_path) as rig:
         forwarding = rig.plane._frontends[0].forwarding
@@ -94,6 +96,7 @@ async def test_a_bug_in_starting_a_tunnel_after_a_wait_costs_one_connection(tmp_
         await (await rig.accept()).hear(b"hello")
 
 
+@of_the_source
 async def test_a_bug_in_reading_a_response_costs_one_exchange(tmp_path):
     async with scripted(tmp_path) as rig:
         client = await rig.exchange(get())
@@ -110,6 +113,7 @@ async def test_a_bug_in_reading_a_response_costs_one_exchange(tmp_path):
         await served(rig)
 
 
+@of_the_source
 async def test_a_bug_in_a_time_out_costs_one_connection(tmp_path, unhurried):
     async with scripted(tmp_path, listener='timeouts = { head = "100ms" }') as rig:
         good = await rig.client()
@@ -135,6 +139,7 @@ async def test_a_bug_in_the_lease_of_a_tunnel_costs_that_tunnel(tmp_path):
         await served(rig)
 
 
+@of_the_source
 async def test_a_client_that_cannot_be_welcomed_does_not_cost_the_listener(tmp_path):
     async with scripted(tmp_path) as rig:
         schedule, rig.plane._reactor.schedule = rig.plane._reactor.schedule, None
@@ -146,6 +151,7 @@ async def test_a_client_that_cannot_be_welcomed_does_not_cost_the_listener(tmp_p
         await served(rig)
 
 
+@of_the_source
 async def test_a_backend_whose_connection_cannot_be_registered_is_not_counted(tmp_path):
     async with scripted(tmp_path) as rig:
         reactor = rig.plane._reactor

@@ -16,7 +16,7 @@ from meshlb.proxy.kernel_relay import MESSAGES_MIN, KernelRelay, open_relay
 from meshlb.proxy.relayed_end import CARRIED, CREDIT_BYTES_MAX, RelayedEnd
 from tests.fakes.privileges import as_nobody, need_kernel_relay
 from tests.runtime.proxy.rig import eventually, scripted
-from tests.runtime.proxy.test_tunnel import Silent, running, tcp_pair
+from tests.runtime.proxy.test_tunnel import before_its_tunnel, running, tcp_pair
 from tests.runtime.proxy.test_upgrade import tunnel
 
 PIECE_BYTES_MAX = 1 << 19
@@ -89,9 +89,11 @@ async def test_what_is_no_plain_socket_stays_in_user_space():
     reactor = Reactor()
     relay = KernelRelay(reactor, pairs_max=4)
     pairs = [tcp_pair() for _ in range(2)]
-    plain = Silent(reactor, pairs[0][1])
+    plain = before_its_tunnel(reactor, pairs[0][1])
     inner = pairs[1][1]
-    sealed = Silent(reactor, Sealed(inner.family, inner.type, inner.proto, inner.detach()))
+    sealed = before_its_tunnel(
+        reactor, Sealed(inner.family, inner.type, inner.proto, inner.detach())
+    )
     assert relay.pair(plain, sealed) is None
     assert relay.pair(sealed, plain) is None
     assert relay.seated == 0

@@ -10,6 +10,7 @@ import trio
 
 from meshlb.net.reactor import RATION_EVENTS_MAX
 from meshlb.proxy import greeting
+from tests.native import of_the_source
 from tests.runtime.proxy.messages import get, head, ok, post
 from tests.runtime.proxy.rig import Rig, eventually, scripted
 from tests.runtime.proxy.tls import NAME, Site, exchange, pair
@@ -275,6 +276,7 @@ async def test_a_handshake_in_single_bytes_succeeds(tmp_path, site):
         assert rig.tally.handshakes == 1
 
 
+@of_the_source
 async def test_the_oldest_handshake_makes_room(tmp_path, site, monkeypatch):
     monkeypatch.setattr(greeting, "HANDSHAKES_MAX", 3)
     async with scripted(tmp_path, listener=site.listener) as rig:

@@ -9,6 +9,7 @@ from meshlb.config.schema import BackendSettings
 from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
 from meshlb.proxy.idleness import IDLE_S_MAX, LOOK_EVERY_S, Idleness
+from tests.native import of_the_source
 
 
 @dataclass(eq=False)
@@ -35,6 +36,7 @@ def backend() -> Backend:
     return Backend(settings)
 
 
+@of_the_source
 async def test_only_what_has_waited_for_too_long_is_closed(
     reactor: Reactor, backend: Backend
 ) -> None:
@@ -47,6 +49,7 @@ async def test_only_what_has_waited_for_too_long_is_closed(
     assert backend.idle == [young]
 
 
+@of_the_source
 async def test_it_looks_again_and_again_until_it_is_stopped(
     reactor: Reactor, backend: Backend
 ) -> None:

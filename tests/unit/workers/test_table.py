@@ -20,6 +20,7 @@ from meshlb.workers.messages import (
 from meshlb.workers.table import TOLD_S, TOUCH_AGAIN_S, WorkerTable
 from meshlb.workers.tally import WorkerTally
 from tests.fakes.pins import NOW, TTL_S, a_key, a_pin, a_proposal
+from tests.native import of_the_source
 
 
 class Scene:
@@ -114,6 +115,7 @@ async def test_a_task_that_claims_gets_the_pin_or_the_refusal(nursery, autojump_
     assert sorted(map(str, results)) == sorted(map(str, [a_pin(), "a minority"]))
 
 
+@of_the_source
 def test_too_many_claims_are_refused_at_once(monkeypatch) -> None:
     monkeypatch.setattr(table_module, "CLAIMS_WAITING_MAX", 2)
     scene = Scene()
@@ -165,6 +167,7 @@ def test_it_is_forgotten_once_the_store_says_something_new() -> None:
     assert scene.look_up() == a_pin("down")
 
 
+@of_the_source
 def test_overrides_are_bounded(monkeypatch) -> None:
     monkeypatch.setattr(table_module, "TOLD_KEYS_MAX", 2)
     scene = Scene()
@@ -216,6 +219,7 @@ def test_a_use_is_told_once_until_it_can_be_read() -> None:
     assert len(scene.said) == 2
 
 
+@of_the_source
 def test_told_uses_are_bounded(monkeypatch) -> None:
     monkeypatch.setattr(table_module, "TOUCHED_KEYS_MAX", 3)
     scene = Scene()
