@@ -9,7 +9,7 @@ Spec: protocol/spec/pins.md; the public face is in docs/stickiness.md.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from meshlb.core.balance.policy import Candidate, Policy
 from meshlb.core.http.request import RequestHead
@@ -19,11 +19,11 @@ from meshlb.core.sticky.pin import NO_BACKEND, Pin, Proposal
 from meshlb.core.sticky.table import StickTable
 from meshlb.model import SESSION_KEY_BYTES, BackendName, KeySource, PoolName, SessionKey
 
-COOKIE_REFRESH_FRACTION = 0.25
+COOKIE_REFRESH_FRACTION: Final = 0.25
 """A cookie is sealed anew after this part of its ttl, so that it tells when it was last used."""
 
 
-_COOKIE = KeySource.COOKIE
+_COOKIE: Final[KeySource] = KeySource.COOKIE
 """A global: looking a member up in its class costs ten times as much."""
 
 

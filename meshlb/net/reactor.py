@@ -16,6 +16,7 @@ more is there. That gives fairness between connections for free, and no edge can
 import contextlib
 import select
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
@@ -24,19 +25,19 @@ from meshlb.net.last_resort import end_failed
 from meshlb.net.linger import Found, Linger
 from meshlb.net.pipe import open_pipe
 
-READ = select.EPOLLIN
-WRITE = select.EPOLLOUT
-BROKEN = select.EPOLLERR | select.EPOLLHUP
+READ: Final = select.EPOLLIN
+WRITE: Final = select.EPOLLOUT
+BROKEN: Final = select.EPOLLERR | select.EPOLLHUP
 """Always reported, asked for or not."""
 
-BATCH_EVENTS_MAX = 512
-BUSY_EVENTS_MIN = 8
+BATCH_EVENTS_MAX: Final = 512
+BUSY_EVENTS_MIN: Final = 8
 """After a batch of so many there is no need to wait for more."""
 
-RATION_EVENTS_MAX = 32
+RATION_EVENTS_MAX: Final = 32
 """In a batch, of those descriptors whose events cost as much as hundreds of others."""
 
-LOOK_ASIDE_S_MAX = 0.001
+LOOK_ASIDE_S_MAX: Final = 0.001
 """How long a busy reactor goes on before it looks whether trio has something to do."""
 
 Handler = Callable[[int], None]

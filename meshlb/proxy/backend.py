@@ -7,7 +7,7 @@ Satisfies `meshlb.core.balance.policy.Candidate`.
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from meshlb.config.schema import BackendSettings
 from meshlb.model import Address, BackendName, BackendState
@@ -15,7 +15,7 @@ from meshlb.model import Address, BackendName, BackendState
 if TYPE_CHECKING:
     from meshlb.proxy.upstream import Upstream
 
-IDLE_CONNECTIONS_MAX = 256
+IDLE_CONNECTIONS_MAX: Final = 256
 """Idle keep-alive connections held to one backend; more are closed when they become idle."""
 
 

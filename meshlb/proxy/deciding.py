@@ -5,7 +5,7 @@ the dispatcher calls back once the cluster has decided. A connection that has to
 claim that has to be repeated, do. What the request and its answer look like is for `downstream`.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from meshlb.proxy.backend import Backend
     from meshlb.proxy.frontend import Frontend
 
-REPEATABLE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
+REPEATABLE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 """Idempotent (RFC 9110 9.2.2): may be sent again when a reused connection breaks."""
 
 

@@ -5,11 +5,11 @@ between a head and the end of its response. Requests that a client pipelines wai
 until the response before them is out.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshlb.core.http.body import BodyError, ChunkedReader
 from meshlb.core.http.framing import CHUNKED, CLOSE, NONE
-from meshlb.core.http.head import find_head_end, is_one_head
+from meshlb.core.http.head import find_head_end
 from meshlb.core.http.request import RequestHead
 from meshlb.core.http.response import ResponseHead
 from meshlb.core.proxy_protocol import Ends
@@ -24,7 +24,7 @@ from meshlb.proxy.upstream import Upstream
 if TYPE_CHECKING:
     from meshlb.proxy.frontend import Frontend
 
-CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
+CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
 """How a response head ends its fields where the body comes in chunks."""
 
 
@@ -123,23 +123,23 @@ class Downstream(Deciding):
             chunk = self._buffer + chunk
         else:
             self._phase_since = self._reactor.now
+        parser = self._frontend.parser
         try:
-            if not scanned and is_one_head(chunk, limit=self._frontend.head_bytes_max):
-                self._begin(chunk)
-                return
-            end = find_head_end(chunk, limit=self._frontend.head_bytes_max, scanned=scanned)
-            if end < 0:
-                self._buffer = chunk
-                return
-            self._buffer = chunk[end:]
-            self._begin(chunk[:end])
+            request = None if scanned else parser.remembered(chunk)
+            if request is None:
+                end = find_head_end(chunk, limit=self._frontend.head_bytes_max, scanned=scanned)
+                if end < 0:
+                    self._buffer = chunk
+                    return
+                self._buffer = chunk[end:]
+                request = parser.parse(chunk[:end])
+            self._begin(request)
         except DownstreamError as error:
             self.reject(error)
 
-    def _begin(self, head: bytes) -> None:
+    def _begin(self, request: RequestHead) -> None:
         """A whole head is here: decide, and forward at once where nothing has to be awaited."""
         frontend = self._frontend
-        request = frontend.parser.parse(head)
         self._request = request
         self.method = request.method
         self.wants_plain_body = request.minor == 0

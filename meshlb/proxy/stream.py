@@ -8,12 +8,12 @@ neither HTTP nor what is at its other end.
 import contextlib
 import socket
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Final, Protocol
 
 from meshlb.net.reactor import READ, WRITE, Handler, Reactor
 from meshlb.net.sockets import RESET_ON_CLOSE
 
-READ_BYTES = 65_536
+READ_BYTES: Final = 65_536
 """The most that one `recv` takes, and so the most that one event moves."""
 
 

@@ -8,7 +8,7 @@ Its states: idle (`client` is None) → head (`answering` is False) → body →
 """
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshlb.core.http.body import BodyError, ChunkedReader
 from meshlb.core.http.fields import backend_fault
@@ -24,7 +24,7 @@ from meshlb.proxy.stream import READ_BYTES, Channel, Stream
 if TYPE_CHECKING:
     from meshlb.proxy.downstream import Downstream
 
-INTERIM_RESPONSES_MAX = 16
+INTERIM_RESPONSES_MAX: Final = 16
 """1xx heads that a backend may send before its response."""
 
 

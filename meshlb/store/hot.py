@@ -4,12 +4,14 @@ Owns two bounded caches. In that of pins two generations stand in for "least rec
 costs one look-up in a dict, and nothing is ever moved to make room.
 """
 
+from typing import Final
+
 from meshlb.core.sticky.pin import Pin
 from meshlb.model import SessionKey
 
-HOT_PINS_MAX = 65_536
+HOT_PINS_MAX: Final = 65_536
 
-ABSENT_KEYS_MAX = 16_384
+ABSENT_KEYS_MAX: Final = 16_384
 """Keys without a record that are remembered; with one more all are forgotten."""
 
 

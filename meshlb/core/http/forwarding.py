@@ -6,12 +6,13 @@ says is dropped. It never sees the lines themselves: `request` has taken them ou
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Final
 
 from meshlb.core.http.request import RequestHead
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-CLIENTS_MAX = 8_192
+CLIENTS_MAX: Final = 8_192
 """Clients whose lines are remembered; forgotten all at once, when there are more."""
 
 _LISTED = (b"x-forwarded-for", b"forwarded")

@@ -4,22 +4,19 @@ Owns the rule for when to wait for more and when to give up: a head over the lim
 bare LF, is refused at once instead of being waited for. What the head says is not looked at here.
 """
 
+from typing import Final
+
 from meshlb.core.http.fields import Fault, client_fault
 
-HEAD_BYTES_MAX = 32 << 10
+HEAD_BYTES_MAX: Final = 32 << 10
 """The largest head, unless the caller sets another limit."""
 
-EMPTY_LINES_MAX = 8
+EMPTY_LINES_MAX: Final = 8
 """Empty lines in front of a head; one is usual, from clients that end a body with one."""
 
-_END = b"\r\n\r\n"
-_CR = 13
-_TOO_MANY_EMPTY_LINES = b"\r\n" * (EMPTY_LINES_MAX + 1)
-
-
-def is_one_head(piece: bytes, *, limit: int) -> bool:
-    """Whether `piece` is a whole head and nothing else: the common case, told cheaply."""
-    return 4 < len(piece) <= limit and piece.find(_END) == len(piece) - 4
+_END: Final = b"\r\n\r\n"
+_CR: Final = 13
+_TOO_MANY_EMPTY_LINES: Final = b"\r\n" * (EMPTY_LINES_MAX + 1)
 
 
 def find_head_end(

@@ -4,15 +4,15 @@ Owns the bounds. When a memo is full it forgets everything, which costs a parse 
 comes back and needs no bookkeeping at a hit.
 """
 
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 V = TypeVar("V")
 
-KEY_BYTES_MAX = 2 << 10
+KEY_BYTES_MAX: Final = 2 << 10
 """Longer keys are rare, and dear to keep."""
 
-ENTRIES_MAX = 4096
-BYTES_MAX = 2 << 20
+ENTRIES_MAX: Final = 4096
+BYTES_MAX: Final = 2 << 20
 """Bytes of keys that a memo holds."""
 
 

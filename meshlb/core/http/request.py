@@ -32,7 +32,7 @@ from meshlb.core.http.framing import (
     stated_length,
 )
 from meshlb.core.http.head import HEAD_BYTES_MAX
-from meshlb.core.http.memo import Memo
+from meshlb.core.http.memo import KEY_BYTES_MAX, Memo
 from meshlb.core.http.target import is_host, origin_line, parse_unusual_line
 from meshlb.core.websocket.handshake import is_opening
 from meshlb.errors import DownstreamError
@@ -205,6 +205,10 @@ class RequestParser:
         self._default_host = default_host
         self._memo: Memo[RequestFields] = Memo()
         self._heads: Memo[RequestHead] = Memo()
+
+    def remembered(self, piece: bytes) -> RequestHead | None:
+        """What `piece` was read as before, if it is a whole head: the common case, told cheaply."""
+        return self._heads.get(piece) if len(piece) <= KEY_BYTES_MAX else None
 
     def parse(self, head: bytes) -> RequestHead:
         """Read a whole head, from the request line to the empty line at the end.

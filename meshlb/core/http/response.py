@@ -37,9 +37,9 @@ from meshlb.core.http.memo import Memo
 from meshlb.core.websocket.handshake import is_accepting
 from meshlb.errors import UpstreamError
 
-SWITCHING_PROTOCOLS = 101
-NO_CONTENT = 204
-NOT_MODIFIED = 304
+SWITCHING_PROTOCOLS: Final = 101
+NO_CONTENT: Final = 204
+NOT_MODIFIED: Final = 304
 
 _status_line = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?+\r\n"

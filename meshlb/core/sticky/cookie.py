@@ -23,17 +23,17 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from meshlb.model import BackendName, PoolName, SessionKey
 
-COOKIE_BYTES_MAX = 256
+COOKIE_BYTES_MAX: Final = 256
 """A longer value is not looked at."""
 
-OPENED_MAX = 16_384
+OPENED_MAX: Final = 16_384
 """Opened values remembered; forgotten all at once, when there are more."""
 
 _FIXED = struct.Struct(">16sLLL")

@@ -7,6 +7,7 @@ import pytest
 from meshlb.core.http import forwarding
 from meshlb.core.http.forwarding import Forwarding
 from meshlb.core.http.request import RequestHead, RequestParser
+from tests.native import of_the_source
 
 PROXY = b"10.0.0.9"
 STRANGER = b"203.0.113.7"
@@ -97,6 +98,7 @@ def test_the_origin_is_the_last_that_a_trusted_proxy_vouches_for(stated, origin)
     assert trusting().origin(PROXY, request(f"X-Forwarded-For: {stated}")) == origin
 
 
+@of_the_source
 def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr(forwarding, "CLIENTS_MAX", 3)
     writer = trusting()

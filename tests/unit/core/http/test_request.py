@@ -3,6 +3,7 @@
 import pytest
 
 from meshlb.core.http.framing import BodyKind
+from meshlb.core.http.memo import KEY_BYTES_MAX
 from meshlb.core.http.request import UPGRADE_LINES, RequestHead, RequestParser
 from meshlb.errors import DownstreamError
 
@@ -353,3 +354,14 @@ class TestField:
         request = parse()
         assert request.field(b"x-user") is None
         assert request.field(b"x-user") is None
+
+
+def test_a_head_is_remembered_whole_and_nothing_else_is_taken_for_it() -> None:
+    parser = RequestParser()
+    whole = head("X: 1")
+    assert parser.remembered(whole) is None
+    request = parser.parse(whole)
+    assert parser.remembered(whole) is request
+    assert parser.remembered(whole[:-1]) is None
+    assert parser.remembered(whole + whole) is None
+    assert parser.remembered(whole + b"x" * KEY_BYTES_MAX) is None

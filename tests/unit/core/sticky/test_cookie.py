@@ -8,6 +8,7 @@ import pytest
 from meshlb.core.sticky import cookie
 from meshlb.core.sticky.cookie import COOKIE_BYTES_MAX, CookieSealer, LbCookie, set_cookie_line
 from meshlb.model import BackendName, PoolName, SessionKey
+from tests.native import of_the_source
 
 OLD, NEW = b"o" * 32, b"n" * 32
 NONCE = bytes(12)
@@ -119,6 +120,7 @@ class TestRotation:
             CookieSealer((), pool=PoolName("app"), name="MESHLB")
 
 
+@of_the_source
 def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr(cookie, "OPENED_MAX", 3)
     one = sealer()
