@@ -275,12 +275,12 @@ class Crew:
             how = await self._employ(post)
             lived_s = trio.current_time() - began_at
             self._board.clear(post.number, self._places.all)
-            if self._may_employ.is_set():
-                self._store.environment.free_readers()
             self._ended.retire(post.tally)
             post.leave()
             if self._leaving.is_set():
-                break
+                break  # The store may be closed already.
+            if self._may_employ.is_set():
+                self._store.environment.free_readers()
             strikes = 0 if lived_s >= LIVED_WELL_S else strikes + 1
             pause_s = _pause_s(strikes)
             log.error(
