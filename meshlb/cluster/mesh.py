@@ -1,48 +1,39 @@
 """The mesh as a node sees it: a stick table, members, and the operator's word.
 
-Owns the wiring of one member: identity, sockets, keys, loops. It is the public face of
-`meshlb.cluster`. Without a cluster the same table and the same claim machine work for a node
-that stands alone, and no socket is opened. Must not know the proxy.
+Owns what every node has: its identity, its table and the words of operators; it is the public
+face of `meshlb.cluster`. What only a member of a cluster has is its `participation`. Without one
+the same table and the same claim machine work for a node that stands alone, and no socket is
+opened. Must not know the proxy.
 """
 
-import random
 import secrets
 import socket
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
-import structlog
 import trio
 
-from meshlb.cluster.agent import Agent
 from meshlb.cluster.broadcasts import Handler, Receipt
 from meshlb.cluster.clock import TableClock
 from meshlb.cluster.counters import MeshCounters
-from meshlb.cluster.datagrams import DatagramPort
-from meshlb.cluster.discovery import Discovery, Seeds
-from meshlb.cluster.drive import drive
 from meshlb.cluster.farewell import say_farewell
 from meshlb.cluster.heals import Heals
 from meshlb.cluster.keys import ClusterKeys
-from meshlb.cluster.links import Credentials, Links
 from meshlb.cluster.options import ClusterOptions
 from meshlb.cluster.overrides import Overrides
+from meshlb.cluster.participation import Participation, wall_ms
 from meshlb.cluster.pins import NoStreams, PinAgent
-from meshlb.cluster.ports import open_ports
-from meshlb.cluster.refusals import RefusalLog
 from meshlb.cluster.repair import Sync
 from meshlb.cluster.story import KeyStory, Stories
 from meshlb.cluster.streams import LinkStreams
-from meshlb.cluster.surroundings import BulkStore, TableStore
+from meshlb.cluster.surroundings import BulkStore, Streams, TableStore
 from meshlb.cluster.table import MemberTable
 from meshlb.core.sticky.events import ViewChanged
 from meshlb.core.sticky.pin import Pin
 from meshlb.core.sticky.standing import ClaimCounters
 from meshlb.core.swim.member import Member
-from meshlb.core.swim.membership import Membership
 from meshlb.model import (
     Address,
     BackendName,
@@ -58,22 +49,16 @@ from meshlb.store.cluster_file import NO_CLUSTER
 from meshlb.store.keyring import KeyringFile
 from meshlb.store.overrides import OverridesFile
 from meshlb.wire.broadcast_words import Payload, Topic
-from meshlb.wire.handshake import Identity
 from meshlb.wire.messages import BackendOverride
-from meshlb.wire.seal import DatagramOpener, DatagramSealer, cluster_label
+from meshlb.wire.seal import cluster_label
 from meshlb.wire.versions import OURS
 
-FLUSH_S_MAX: Final = 1.0
-"""How long a leaving node waits for its peers to have read its log and its farewell."""
-FLUSH_POLL_S: Final = 0.01
 BROADCAST_S: Final = 2.0
 """How long a broadcast waits for acknowledgements unless told otherwise."""
 ALONE: Final = Address("127.0.0.1", 0)
 """The address of a node that has no cluster port."""
 
 BOOT_ID_BYTES: Final = 8
-
-_log = structlog.get_logger("meshlb.cluster")
 
 
 class Mesh:
@@ -114,14 +99,16 @@ class Mesh:
         """
         self.name = name
         self.clock, self.counters = TableClock(), MeshCounters()
-        self._store, self._bulk, self._reactor = store, bulk, reactor
-        self._options, self._on_override = cluster, on_override
+        self._on_override = on_override
         label = NO_CLUSTER if cluster is None else cluster_label(cluster.name)
         self._overrides = Overrides(name, OverridesFile(data_dir, label))
-        self._discovery = Discovery((), family=socket.AF_INET)
         self._boot_id = BootId(int.from_bytes(secrets.token_bytes(BOOT_ID_BYTES), "big"))
-        self._streams = LinkStreams()
-        self._pins = self._make_pins(last_contact)
+        streams = LinkStreams()
+        self._pins = self._make_pins(
+            store, bulk, reactor, streams=NoStreams() if cluster is None else streams
+        )
+        if last_contact is not None:
+            self._pins.turns.catching_up.came_back(last_contact, self.clock.now())
         self.table = MemberTable(
             self._pins,
             self.clock,
@@ -129,88 +116,48 @@ class Mesh:
             is_quorate=lambda: self.is_quorate,
         )
         """The stick table, for the proxy."""
-        self._membership: Membership | None = None
-        self._agent: Agent | None = None
         self._stories = Stories()
-        self._bound: socket.socket | None = None
-        self._listener: trio.SocketListener | None = None
-        self._port: DatagramPort | None = None
-        self.keys: ClusterKeys | None = None
-        """The cluster's secrets; None for a node that stands alone."""
+        self._part: Participation | None = None
+        """None: the node stands alone."""
         if cluster is not None:
-            self._wire(cluster, KeyringFile(data_dir, label), on_keys, ports)
+            file = KeyringFile(data_dir, label)
+            self._part = self._join(cluster, file, ports, reactor, on_keys)
+            streams.links = self._part.links
 
-    def _make_pins(self, last_contact: float | None) -> PinAgent:
-        pins = PinAgent(
+    def _make_pins(
+        self, store: TableStore, bulk: BulkStore | None, reactor: Reactor, *, streams: Streams
+    ) -> PinAgent:
+        return PinAgent(
             name=self.name,
             boot_id=self._boot_id,
-            store=self._store,
-            bulk=self._bulk,
+            store=store,
+            bulk=bulk,
             clock=self.clock,
-            streams=NoStreams() if self._options is None else self._streams,
+            streams=streams,
             counters=self.counters,
-            reactor=self._reactor,
+            reactor=reactor,
         )
-        if last_contact is not None:
-            pins.turns.catching_up.came_back(last_contact, self.clock.now())
-        return pins
 
-    def _wire(
+    def _join(
         self,
         cluster: ClusterOptions,
         file: KeyringFile,
-        on_keys: Callable[[], None],
         ports: Sequence[socket.socket],
-    ) -> None:
-        self.keys = keys = ClusterKeys(
-            self.name, cluster.secrets, file=file, wall_ms=_wall_ms, on_change=on_keys
-        )
-        bound, listener, address = open_ports(cluster.bind, ports)
-        self._bound, self._listener = bound, listener
-        me = Identity(self.name, self._boot_id, cluster.advertise or address)
-        keyring, label = keys.keyring, cluster_label(cluster.name)
-        self._discovery = Discovery(cluster.join, family=bound.family)
-        seeds = self._discovery.seeds()
-        refusals = RefusalLog(self.counters)
-        self._membership = Membership(
-            name=self.name,
-            address=me.address,
-            boot_id=self._boot_id,
-            incarnation=_wall_ms(),
-            timings=cluster.timings,
-            rng=random.Random(),
-            now=trio.current_time(),
-            seeds=seeds.addresses,
-            has_unresolved=seeds.unresolved > 0,
-        )
-        self._port = DatagramPort(
-            bound,
-            sealer=DatagramSealer(keyring, label=label, sender=self.name, boot_id=self._boot_id),
-            opener=DatagramOpener(keyring, label=label),
-            counters=self.counters,
-        )
-        self._agent = Agent(
-            me,
-            membership=self._membership,
+        reactor: Reactor,
+        on_keys: Callable[[], None],
+    ) -> Participation:
+        return Participation(
+            self.name,
+            self._boot_id,
+            cluster,
             turns=self._pins.turns,
-            port=self._port,
+            file=file,
             overrides=self._overrides,
+            ports=ports,
+            reactor=reactor,
+            counters=self.counters,
             on_override=self._on_override,
-            counters=self.counters,
-            refusals=refusals,
-            seeds=seeds.addresses,
-            unresolved=seeds.unresolved,
-            now=trio.current_time,
-            keys=keys,
-        )
-        self._streams.links = Links(
-            Credentials(me, keyring, label),
-            reactor=self._reactor,
-            events=self._agent,
-            counters=self.counters,
-            refusals=refusals,
-            draw=secrets.token_bytes,
-            tls=cluster.tls,
+            on_keys=on_keys,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -218,12 +165,11 @@ class Mesh:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pins.run)
-                if self._agent is None:
+                if self._part is None:
                     alone = ViewChanged((self.name,), view_id=self._boot_id, quorate=True)
                     self._pins.turns.receive(alone)
                 else:
-                    await nursery.start(self._drive, self._agent)
-                    nursery.start_soon(self._discovery.run, self._seek)
+                    await nursery.start(self._part.run)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -231,30 +177,20 @@ class Mesh:
 
     def close(self) -> None:
         """Close the cluster port; `run` does so at its end, whoever never runs must."""
-        if self._bound is not None:
-            self._bound.close()
-        if self._listener is not None:
-            self._listener.socket.close()
-
-    async def _drive(self, agent: Agent, *, task_status: trio.TaskStatus[None]) -> None:
-        assert self._port
-        assert self._streams.links
-        assert self._listener
-        links, listeners = self._streams.links, [self._listener]
-        await drive(
-            agent, port=self._port, links=links, listeners=listeners, task_status=task_status
-        )
-
-    def _seek(self, seeds: Seeds) -> None:
-        if self._agent is not None:
-            self._agent.set_seeds(seeds.addresses, unresolved=seeds.unresolved)
+        if self._part is not None:
+            self._part.close()
 
     # What a node asks --------------------------------------------------------------------
 
     @property
+    def keys(self) -> ClusterKeys | None:
+        """The cluster's secrets; None for a node that stands alone."""
+        return None if self._part is None else self._part.keys
+
+    @property
     def address(self) -> Address:
         """Where the other members reach this node."""
-        return ALONE if self._membership is None else self._membership.me.address
+        return ALONE if self._part is None else self._part.membership.me.address
 
     @property
     def claim_counters(self) -> ClaimCounters:
@@ -264,18 +200,17 @@ class Mesh:
     @property
     def is_quorate(self) -> bool:
         """Whether this node is with the majority."""
-        return self._membership is None or self._membership.ownership.quorate
+        return self._part is None or self._part.membership.ownership.quorate
 
     def readiness(self) -> tuple[bool, str]:
         """Whether the table is in sync; if not, what is missing."""
-        if self._agent is None or not self._agent.reason:
-            return True, ""
-        return False, self._agent.reason
+        reason = "" if self._part is None else self._part.agent.reason
+        return not reason, reason
 
     def members(self) -> tuple[Member, ...]:
         """Every member that this node knows, itself first."""
-        if self._membership is not None:
-            return self._membership.members()
+        if self._part is not None:
+            return self._part.membership.members()
         me = Member.born(self.name, ALONE, self._boot_id, 0, versions=OURS, now=0.0)
         return (replace(me, synced=True),)
 
@@ -284,7 +219,7 @@ class Mesh:
         pin = self.table.look_up(key, self.clock.now())
         if pin is None:
             return None
-        owners = (self.name,) if self._membership is None else self._membership.ownership.owners
+        owners = (self.name,) if self._part is None else self._part.membership.ownership.owners
         return self._stories.tell(key, pin, owners=owners, history=self._pins.turns.history)
 
     def sync(self) -> dict[NodeName, Sync]:
@@ -309,7 +244,7 @@ class Mesh:
 
     def fading(self, key: SessionKey, stone: Pin) -> bool:
         """A tombstone has little time left; True where it got more, because a member is away."""
-        if self._membership is None or self._membership.is_whole:
+        if self._part is None or self._part.membership.is_whole:
             return False
         return self._pins.turns.prolong(key, stone)
 
@@ -340,15 +275,15 @@ class Mesh:
         Returns:
             Who has acknowledged, who has not, and who is gone.
         """
-        if self._agent is None:
+        if self._part is None:
             return Receipt((), (), ())
         wait_s = timeout_s if wait == "all" else 0.0
-        return await self._agent.broadcast(topic, payload, timeout_s=wait_s)
+        return await self._part.agent.broadcast(topic, payload, timeout_s=wait_s)
 
     def on_broadcast(self, topic: Topic, handler: Handler) -> None:
         """Have `handler` told of what others broadcast about `topic`; it must not raise."""
-        if self._agent is not None:
-            self._agent.broadcasts.handle(topic, handler)
+        if self._part is not None:
+            self._part.agent.broadcasts.handle(topic, handler)
 
     async def set_backend_state(
         self, pool: PoolName, backend: BackendName, state: BackendState
@@ -358,26 +293,22 @@ class Mesh:
         Returns:
             Which members have taken that in, and which have not within `BROADCAST_S`.
         """
-        word = self._overrides.say(pool, backend, state, wall_ms=_wall_ms())
+        word = self._overrides.say(pool, backend, state, wall_ms=wall_ms())
         self._on_override(word)
-        if self._agent is None:
+        if self._part is None:
             return Receipt((), (), ())
-        return await self._agent.tell_state(word, timeout_s=BROADCAST_S)
+        return await self._part.agent.tell_state(word, timeout_s=BROADCAST_S)
 
     def use(self, cluster: ClusterOptions) -> None:
         """Go by other seeds, secrets and certificates from now on; streams that are open stay."""
-        if self._agent is None or self.keys is None or self._streams.links is None:
-            return
-        self._discovery.use(cluster.join)
-        self._seek(self._discovery.seeds())
-        self.keys.configure(cluster.secrets)
-        self._streams.links.show(cluster.tls)
+        if self._part is not None:
+            self._part.use(cluster)
 
     def forget(self, name: NodeName) -> bool:
         """Count a dead member as having left, cluster-wide; False where it is not dead."""
         is_dead = any(m.name == name and m.state is MemberState.DEAD for m in self.members())
-        if is_dead and self._agent is not None:
-            self._agent.forget(name)
+        if is_dead and self._part is not None:
+            self._part.agent.forget(name)
         return is_dead
 
     async def leave(self, *, for_good: bool = True) -> None:
@@ -385,9 +316,5 @@ class Mesh:
 
         Unless `for_good`, another process takes its place, and they are told only what it knows.
         """
-        if self._agent is not None:
-            await say_farewell(self._agent, self._pins.turns, for_good=for_good)
-
-
-def _wall_ms() -> int:
-    return int(time.time() * 1000)
+        if self._part is not None:
+            await say_farewell(self._part.agent, self._pins.turns, for_good=for_good)

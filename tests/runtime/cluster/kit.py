@@ -9,6 +9,7 @@ import trio
 from meshlb.cluster.keys import ClusterKeys
 from meshlb.cluster.mesh import Mesh
 from meshlb.cluster.options import ClusterOptions
+from meshlb.cluster.participation import Participation
 from meshlb.config.kinds import DnsSeed
 from meshlb.core.sticky.pin import Pin, Proposal
 from meshlb.core.swim.timings import LOCAL, Timings
@@ -105,6 +106,12 @@ class Node:
     def address(self) -> Address:
         return self.mesh.address
 
+    @property
+    def part(self) -> Participation:
+        """What it has because it is in a cluster."""
+        assert self.mesh._part is not None
+        return self.mesh._part
+
     def dropped(self, key: SessionKey) -> None:
         """As the sweep drops what was dead for long."""
         self.mesh._pins.turns.buckets.replace(key, self.store.pins.pop(key), None)
@@ -124,9 +131,7 @@ class Node:
 
     def sealed_ping_to(self, other: "Node") -> bytes:
         """A datagram of this node that it never sent by itself; authentic once."""
-        agent = self.mesh._agent
-        assert agent is not None
-        return agent._port._sealer.seal(encode([Ping(2**40, other.mesh.name)]))
+        return self.part.port._sealer.seal(encode([Ping(2**40, other.mesh.name)]))
 
     def look_up(self, key: SessionKey) -> Pin | None:
         return self.mesh.table.look_up(key, self.mesh.clock.now())

@@ -8,16 +8,9 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from meshlb.cluster.agent import Agent
 from meshlb.core.swim.events import StreamReceived
 from meshlb.model import Address, MemberState, NodeName
 from tests.runtime.cluster.kit import Node, cluster, until
-
-
-def agent_of(node: Node) -> Agent:
-    agent = node.mesh._agent
-    assert agent is not None
-    return agent
 
 
 async def refused_with(
@@ -71,15 +64,15 @@ async def test_a_node_with_its_own_address_among_the_seeds_is_not_refused() -> N
 async def test_a_lost_link_to_a_live_member_is_dialled_again() -> None:
     async with cluster("a", "b", "c") as (nodes, _):
         for node in nodes:
-            for link in agent_of(node).links.all():
+            for link in node.part.agent.links.all():
                 link.close("broken")
-        await until(lambda: all(len(agent_of(node).links.all()) == 2 for node in nodes))
+        await until(lambda: all(len(node.part.agent.links.all()) == 2 for node in nodes))
         await until(lambda: all(node.sees_alive("a", "b", "c") for node in nodes))
 
 
 async def test_claims_know_whom_the_cluster_suspects_until_the_suspect_has_refuted() -> None:
     async with cluster("a", "b", "c") as (nodes, _):
-        agent = agent_of(nodes[0])
+        agent = nodes[0].part.agent
         doubted = agent._turns.claims._standing
         (b,) = [member for member in nodes[0].mesh.members() if member.name == "b"]
         told = replace(b.update(), state=MemberState.SUSPECT, reporter=NodeName("c"))

@@ -35,8 +35,7 @@ async def test_a_broadcast_goes_on_where_a_stream_was_replaced_or_a_member_has_d
         a, b, c = nodes
         heard = listen(b)
         await c.stop()  # nobody has noticed yet
-        agent = a.mesh._agent
-        assert agent is not None
+        agent = a.part.agent
         agent.links.close(NodeName("b"), "broken")
         receipt = await a.mesh.broadcast(NEWS, Payload(b"x"), timeout_s=20.0)
         assert receipt.is_complete
@@ -48,8 +47,7 @@ async def test_a_broadcast_goes_on_where_a_stream_was_replaced_or_a_member_has_d
 async def test_an_operators_word_names_those_who_have_not_taken_it_in() -> None:
     async with cluster("a", "b") as (nodes, _):
         a, b = nodes
-        agent = b.mesh._agent
-        assert agent is not None
+        agent = b.part.agent
         agent.broadcasts._handlers.clear()  # as in a version that knows no such topic
         order = PoolName("app"), BackendName("s1"), BackendState.DRAINING
         receipt = await a.mesh.set_backend_state(*order)

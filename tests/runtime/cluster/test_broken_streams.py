@@ -56,8 +56,7 @@ async def test_a_peer_whose_stream_breaks_off_is_cut_off_and_nobody_else_notices
     monkeypatch.setattr(socket_link, "KEEPALIVE_S", 0.2)
     async with cluster("a", "b", "c") as (nodes, nursery):
         a, b, _ = nodes
-        links = a.mesh._streams.links
-        assert links is not None
+        links = a.part.links
         stream, established = await connect(a)
         await say(stream, established, DeltaAck(BOOT, 0))
         await until(lambda: links.to(SLOW) is not None)

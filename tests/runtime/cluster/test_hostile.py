@@ -94,8 +94,7 @@ async def test_recordings_of_a_peers_present_start_change_nothing_at_a_node_that
     )
     async with cluster("a", "b") as (nodes, nursery):
         a, b = nodes
-        assert b.mesh._port is not None
-        recorded = [b.mesh._port._sealer.seal(encode([ghost])) for _ in range(50)]
+        recorded = [b.part.port._sealer.seal(encode([ghost])) for _ in range(50)]
         await a.stop()
         again = Node("a", join=[b.address], bind=a.address)
         await nursery.start(again.run)
@@ -128,7 +127,10 @@ async def test_random_bytes_at_the_stream_port_change_nothing_and_are_counted() 
         await until(lambda: all(node.sees_alive("a", "b") for node in nodes))
 
 
-async def test_a_flood_of_half_open_handshakes_does_not_keep_a_member_out() -> None:
+async def test_a_flood_of_half_open_handshakes_does_not_keep_a_member_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "HANDSHAKE_S", 120.0)  # A busy machine may take longer to come by.
     async with cluster("a", "b") as (nodes, nursery):
         host, port = nodes[0].address.host, nodes[0].address.port
         stalled = []
@@ -160,8 +162,7 @@ async def test_a_member_beyond_the_bound_on_streams_is_told_so(
 
 async def test_dials_under_way_are_bounded_when_nobody_answers() -> None:
     async with cluster("a") as (nodes, _):
-        agent = nodes[0].mesh._agent
-        assert agent is not None
+        agent = nodes[0].part.agent
         with socket.socket() as silent:
             silent.bind(("0.0.0.0", 0))
             silent.listen(2 * DIALS_MAX)

@@ -7,9 +7,7 @@ from tests.runtime.cluster.kit import Node, cluster, key_of, proposal, until
 
 
 def links(node: Node) -> tuple[Link, ...]:
-    agent = node.mesh._agent
-    assert agent is not None
-    return agent.links.all()
+    return node.part.links.all()
 
 
 def is_one_pair(one: Node, other: Node) -> bool:
@@ -26,9 +24,7 @@ async def test_members_that_dial_each_other_at_once_keep_one_link() -> None:
             for node, other in (nodes, nodes[::-1]):
                 for link in links(node):
                     link.close("broken")
-                agent = node.mesh._agent
-                assert agent is not None
-                agent.links.dial(other.address)
+                node.part.links.dial(other.address)
             await until(lambda: is_one_pair(*nodes))
         await trio.sleep(0.1)
         assert is_one_pair(*nodes)
@@ -38,11 +34,9 @@ async def test_members_that_dial_each_other_at_once_keep_one_link() -> None:
 async def test_a_dial_to_a_linked_member_changes_nothing() -> None:
     async with cluster("a", "b") as (nodes, _):
         (before,) = links(nodes[0])
-        agent = nodes[0].mesh._agent
-        assert agent is not None
         refused = nodes[0].mesh.counters.refused_by_peers
         for count in range(1, 4):
-            agent.links.dial(nodes[1].address)
+            nodes[0].part.links.dial(nodes[1].address)
             await until(lambda n=count: refused["already-linked"] >= n)
         assert links(nodes[0]) == (before,)
         assert before.is_open

@@ -17,9 +17,7 @@ NAMES = ("a", "b", "c")
 
 
 def links_of(node: Node) -> Links:
-    links = node.mesh._streams.links
-    assert links is not None
-    return links
+    return node.part.links
 
 
 async def install_and_use(nodes: list[Node]) -> None:

@@ -70,8 +70,7 @@ async def test_nodes_with_certificates_of_one_authority_agree(authority: Authori
             other = await there.mesh.table.claim(proposal(key_of(number), "s2"))
             assert one.backend == other.backend == "s1"
         await until(lambda: all(len(node.store.pins) == 50 for node in nodes))
-        agent = nodes[0].mesh._agent
-        assert agent is not None
+        agent = nodes[0].part.agent
         assert all(isinstance(link._stream, TlsStream) for link in agent.links.all())
 
 
@@ -231,7 +230,6 @@ async def test_noise_instead_of_a_handshake_leaves_nothing(authority: Authority)
                     await stream.send_eof()
                     while await stream.receive_some(100):
                         pass
-        agent = a.mesh._agent
-        assert agent is not None
+        agent = a.part.agent
         await until(lambda: not agent.links._half_open)
         assert a.sees_alive("a")
