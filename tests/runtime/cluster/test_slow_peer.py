@@ -73,7 +73,9 @@ async def test_a_peer_that_stops_reading_delays_nobody_and_resumes_where_it_was(
         await until(lambda: closed["stalled"] + closed["gone"] == 1)
         await stream.aclose()
 
-        monkeypatch.undo()  # From here on it reads as fast as the machine lets it.
+        # From here on it reads as fast as the machine lets it, and says nothing meanwhile.
+        monkeypatch.undo()
+        monkeypatch.setattr(socket_link, "SILENCE_S", 120.0)
         stream, established = await connect(a)
         position = DeltaAck(a.mesh._boot_id, 1_000)
         await say(stream, established, hello, position)

@@ -13,17 +13,20 @@ from meshlb.proxy.prober import probe
 from tests.runtime.proxy.messages import get, head, ok, ok_chunked
 from tests.runtime.proxy.rig import Rig, eventually, scripted
 
-HTTP = HealthSettings.model_validate({"path": "/healthz", "timeout": "300ms"})
+HTTP = HealthSettings.model_validate({"path": "/healthz", "timeout": "1m"})
+HURRIED = HTTP.model_validate({"path": "/healthz", "timeout": "300ms"})
 QUICK = 'interval = "50ms"\ntimeout = "200ms"\nrise = 2\nfall = 3'
 
 
-async def probed(rig: Rig, answer: bytes) -> tuple[str | None, bytes]:
+async def probed(
+    rig: Rig, answer: bytes, settings: HealthSettings = HTTP
+) -> tuple[str | None, bytes]:
     """What a probe says of a backend that gives `answer`, and the request it heard."""
     said: list[str | None] = []
 
     async def ask() -> None:
         async with httpx.AsyncHTTPTransport(verify=False) as transport:
-            said.append(await probe(rig.backend(), HTTP, transport))
+            said.append(await probe(rig.backend(), settings, transport))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
@@ -65,19 +68,19 @@ async def test_any_answer_from_200_to_399_is_good(tmp_path, answer):
         (b"\xff" * 70_000, ""),
     ],
 )
-async def test_any_other_answer_is_bad_and_has_a_reason(tmp_path, answer, reason):
+async def test_any_other_answer_is_bad_and_has_a_reason(tmp_path, answer, reason, unhurried):
     async with scripted(tmp_path) as rig:
-        said, _ = await probed(rig, answer)
+        said, _ = await probed(rig, answer, HURRIED)
         assert said
         assert reason in said
 
 
-async def test_random_answers_are_bad_and_end_nothing(tmp_path):
+async def test_random_answers_are_bad_and_end_nothing(tmp_path, unhurried):
     rng = random.Random(3)
     async with scripted(tmp_path) as rig:
         for start in (b"", b"HTTP/1.1 ", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-"):
             for _ in range(5):
-                said, _ = await probed(rig, start + rng.randbytes(200) + b"\r\n\r\n")
+                said, _ = await probed(rig, start + rng.randbytes(200) + b"\r\n\r\n", HURRIED)
                 assert said
 
 
