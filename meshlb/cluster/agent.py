@@ -212,6 +212,7 @@ class Agent:
             )
         if member.state is MemberState.DEAD:
             self._dead[member.name] = member.boot_id
+            self._acquaintance.given_up(member.name)
         elif member.is_live and self._dead.pop(member.name, None) == member.boot_id:
             self._turns.returned(member.name)
         self._doubt(member)
@@ -307,8 +308,8 @@ class Agent:
         if self.links.to(link.name) is not link or not link.is_open:
             return
         heard = sort(messages)
-        self._acquaintance.heard(link.name, heard.swim)
         if heard.swim or self._signs.is_news(link.name, self._now()):
+            self._acquaintance.heard(link.name, heard.swim)
             self._receive(swim.StreamReceived(link.name, heard.swim))
             if link.dialled is not None and any(isinstance(word, PushPull) for word in heard.swim):
                 self._membership.seed_met(link.dialled)  # not before it counts as a member
@@ -332,9 +333,10 @@ class Agent:
         self._syncing.consider({link.name for link in self.links.all()}, self._now())
 
     def _is_synced(self, peer: Identity | None = None) -> bool:
-        """Whether this node is in sync, or this life of a peer, as far as is known here."""
+        """Whether this node is in sync, or this life of a peer, for all that is known here."""
         boot_id = (peer or self._me).boot_id
-        return any(m.synced for m in self._membership.members() if m.boot_id == boot_id)
+        members = self._membership.members()
+        return any(m.synced and m.is_live for m in members if m.boot_id == boot_id)
 
     def _synced(self, now: float) -> None:
         if self._keys is not None:

@@ -256,6 +256,9 @@ class Repair:
             self._behind.discard(asked.peer)
         self._met(asked.peer)
         self.on_compared(asked.peer)
+        for peer in self._strangers:
+            if peer in self._claimed and peer in self._unknown and self._me < peer:
+                self._compare(peer, now)
 
     def _served_all(self, peer: NodeName, differing: int, now: float) -> None:
         self._unknown.discard(peer)

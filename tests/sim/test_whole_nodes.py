@@ -25,6 +25,7 @@ CAUGHT_BY: dict[str, int | str] = {
     "forgets-in-a-restart-what-is-provisional": "provisional-pins-on-all-disks",
     "forgets-tombstones": 17,
     "gives-up-contacting": 0,
+    "knows-the-dead-that-return": "a-home-dies-behind-a-cut",
     "later-stamps-win": 11,
     "loses-held-pins": "only-the-backup-has-it",
     "marks-before-tables-have-met": "both-sides-restart-behind-a-cut",

@@ -264,6 +264,18 @@ def marks_before_tables_have_met(put: Patch) -> None:
 
 
 @mutation
+def knows_the_dead_that_return(put: Patch) -> None:
+    """A member that was given up counts as one that was here all the time (a past fault)."""
+    closed = Acquaintance.closed
+
+    def trusting(self: Acquaintance, peer: Any, boot_id: Any, *, are_synced: bool) -> None:
+        closed(self, peer, boot_id, are_synced=True)
+
+    put(Acquaintance, "closed", trusting)
+    put(Acquaintance, "given_up", lambda self, peer: None)
+
+
+@mutation
 def asks_and_does_not_wake(put: Patch) -> None:
     """The request for a table waits for something else to be said (a past fault)."""
 

@@ -46,16 +46,27 @@ def _plan(
     )
 
 
-CUT_OFF_S, RESTART_S, HEAL_S = 2.0, 7.5, 13.0
-"""When the majority is alone, starts anew, and meets the others: each knows its own disks only."""
-
 _ACROSS = tuple((one, other) for one in HOSTS for other in FEW)
 
-_MADE = tuple(Step(6.0 + 0.01 * key, "request", HOSTS[key % 3], key) for key in range(150))
-"""What the majority agrees on, and nobody of the few ever hears of by a log."""
 
-_ASKED = tuple(Step(HEAL_S + 0.013 * key, "request", FEW[0], key) for key in range(150))
-"""Each is asked for once, so that some are in every moment after the heal."""
+def _meeting(name: str, fault: Fault, *, heal_s: float, seed: int) -> Plan:
+    """A majority makes pins behind a cut, and `fault` befalls it before the two sides meet.
+
+    Of some of these keys both holders are then of the other side, which has never heard of them.
+    Each key is asked for once there, so that some are in every moment after the heal.
+    """
+    ways = _ACROSS + tuple((other, one) for one, other in _ACROSS)
+    made = (Step(5.5 + 0.005 * key, "request", HOSTS[key % 3], key) for key in range(300))
+    asked = (Step(heal_s + 0.013 * key, "request", FEW[0], key) for key in range(300))
+    return _plan(
+        name,
+        (Fault(2.0, "cut", heal_s - 2.0, ways=ways), fault),
+        (*made, *asked),
+        seed=seed,
+        hosts=HOSTS + FEW,
+        lasts_s=heal_s + 5.0,
+        is_single=True,
+    )
 
 
 SCENES = {
@@ -94,23 +105,13 @@ SCENES = {
             Step(4.6, "request", HOME, KEY),
         ),
     ),
-    # A majority makes pins behind a cut, then all nodes start anew, still apart, and each side is
-    # in sync by itself. When they meet, some of these keys have both holders on the other side.
-    "both-sides-restart-behind-a-cut": _plan(
-        "both-sides-restart-behind-a-cut",
-        (
-            Fault(
-                CUT_OFF_S,
-                "cut",
-                HEAL_S - CUT_OFF_S,
-                ways=_ACROSS + tuple((other, one) for one, other in _ACROSS),
-            ),
-            Fault(RESTART_S, "blackout", 0.3),
-        ),
-        _MADE + _ASKED,
-        seed=2,
-        hosts=HOSTS + FEW,
-        lasts_s=18.0,
-        is_single=True,
+    # All nodes start anew while they are apart, and each side is in sync by itself: what it found
+    # on its disks no log tells.
+    "both-sides-restart-behind-a-cut": _meeting(
+        "both-sides-restart-behind-a-cut", Fault(7.5, "blackout", 0.3), heal_s=13.0, seed=2
+    ),
+    # One that has made some of the pins is gone when the sides meet, and its log with it.
+    "a-home-dies-behind-a-cut": _meeting(
+        "a-home-dies-behind-a-cut", Fault(7.7, "crash", 30.0, HOSTS[2]), heal_s=9.0, seed=0
     ),
 }

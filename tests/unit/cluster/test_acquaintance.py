@@ -91,6 +91,16 @@ def test_who_has_started_anew_is_a_stranger_again() -> None:
     assert not node.marks()
 
 
+def test_who_was_given_up_is_a_stranger_again() -> None:
+    node = a_node()
+    node.meet()
+    node.is_alike()
+    node.part()
+    node.acquaintance.given_up(B)
+    node.meet()
+    assert not node.marks()
+
+
 def test_a_stream_that_ended_before_the_tables_had_met_counts_for_nothing() -> None:
     node = a_node()
     node.meet()
