@@ -44,7 +44,7 @@ from meshlb.store.directory import StoreDirectory
 ENVIRONMENT: Final = "MESHLB_HANDOVER_FD"
 """Where a new process finds its end of the socket pair."""
 
-CONVERSATION: Final = 2
+CONVERSATION: Final = 3
 """Raised when an old process would not understand a new one."""
 
 START_S_MAX: Final = 30.0

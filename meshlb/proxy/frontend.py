@@ -21,6 +21,7 @@ from meshlb.net.reactor import Reactor
 from meshlb.net.tls_server import ServerTls
 from meshlb.proxy.arrival import Arrival
 from meshlb.proxy.backend import Backend
+from meshlb.proxy.carried import Carried
 from meshlb.proxy.counters import ListenerCounters, ProxyCounters
 from meshlb.proxy.door import ACCEPTS_PER_EVENT_MAX, Door, Turn
 from meshlb.proxy.downstream import Downstream
@@ -29,7 +30,7 @@ from meshlb.proxy.overhearing import Overhearing
 from meshlb.proxy.passage import Passage
 from meshlb.proxy.pool import Pool
 from meshlb.proxy.stream import Channel, Stream
-from meshlb.proxy.tunnel import Carried, Lease
+from meshlb.proxy.tunnel import Lease
 from meshlb.proxy.tunnels import RENEWALS_PER_TTL, Tunnels
 
 RECHECK_S_MAX = 5.0

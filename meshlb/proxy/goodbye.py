@@ -40,8 +40,7 @@ SWEEP_S: Final = 0.05
 async def part(tunnels: Tunnels, within_s: float) -> None:
     """Tell all WebSockets that the node is going away, until cancelled."""
     goodbye = Goodbye(CloseCode.GOING_AWAY, spread_s=within_s * SPREAD_FRACTION)
-    if tunnels.relay is not None:
-        tunnels.relay.stand_aside()
+    tunnels.relays.stand_aside()
     while True:
         goodbye.say(list(tunnels))
         await trio.sleep(SWEEP_S)

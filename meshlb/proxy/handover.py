@@ -10,6 +10,7 @@ are in this process. Must not know how parcels are sent.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import FileIO
+from itertools import islice
 from socket import socket
 from typing import Any, Final, TypeAlias
 
@@ -19,10 +20,12 @@ from meshlb.config.schema import BackendSettings
 from meshlb.core.proxy_protocol import Ends
 from meshlb.model import Address, BackendName, PoolName, SessionKey
 from meshlb.proxy.backend import Backend
+from meshlb.proxy.carried import Carried, Seat
 from meshlb.proxy.client import Client
 from meshlb.proxy.plane import DataPlane
+from meshlb.proxy.relays import Left
 from meshlb.proxy.stream import Stream
-from meshlb.proxy.tunnel import Carried, Lease, Tunnel
+from meshlb.proxy.tunnel import Lease, Tunnel
 
 MOVES_PER_PARCEL_MAX: Final = 100
 """Two descriptors each, of the 253 that the kernel sends at a time."""
@@ -51,23 +54,42 @@ def _deciding(plane: DataPlane) -> list[Stream]:
     return [client for client in clients if client.is_deciding]
 
 
-def stand_aside(plane: DataPlane) -> list[FileIO]:
+def stand_aside(plane: DataPlane, *, heirs: int) -> tuple[list[Facts], list[FileIO]]:
     """Take tunnels out of the kernel's hands, as far as it lets go of them at once.
 
     Returns:
-        What the other process has to keep open for the tunnels that it gets.
+        For `keep` of each of the other processes: what it has to go on with for its tunnels.
     """
-    relay = plane.tunnels.relay
-    if relay is None:
-        return plane.tunnels.kept
-    relay.stand_aside()
-    return [*plane.tunnels.kept, FileIO(relay.program.sockets_fd, closefd=False)]
+    left = plane.tunnels.relays.stand_aside(heirs=heirs)
+    facts = [
+        {
+            "name": one.name,
+            "pairs_max": one.pairs_max,
+            "is_shared": one.is_shared,
+            "files": len(one.files),
+        }
+        for one in left
+    ]
+    return facts, [file for one in left for file in one.files]
+
+
+def keep(plane: DataPlane, all_facts: Sequence[Facts], files: Sequence[FileIO]) -> None:
+    """Go on with the relays that another process has left; its tunnels come next.
+
+    Raises:
+        BpfError: this process cannot, and so cannot have the tunnels.
+    """
+    left = iter(files)
+    for facts in all_facts:
+        taken = list(islice(left, facts["files"]))
+        plane.tunnels.relays.adopt(
+            Left(facts["name"], facts["pairs_max"], facts["is_shared"], taken)
+        )
 
 
 def resume(plane: DataPlane) -> None:
     """Go on as before `pause` and `stand_aside`."""
-    if plane.tunnels.relay is not None:
-        plane.tunnels.relay.go_on()
+    plane.tunnels.relays.go_on()
     for listener in plane.listeners:
         listener.unpark()
 
@@ -124,7 +146,10 @@ class Load:
                 "renew_every_s": lease.renew_every_s,
                 "idle_s": lease.idle_s,
                 "is_websocket": lease.is_websocket,
-                "tunnel": [[end.backlog, end.ended, end.shut, end.silent_s] for end in ends],
+                "tunnel": [
+                    [end.backlog, end.ended, end.shut, end.silent_s, _packed_seat(end.seat)]
+                    for end in ends
+                ],
             }
         )
         self.sockets += [end.sock for end in ends]
@@ -201,8 +226,8 @@ def _adopt_tunnel(plane: DataPlane, facts: Facts, downstream: socket, upstream: 
         is_websocket=facts["is_websocket"],
         host=frontend,
     )
-    down, up = facts["tunnel"]
-    frontend.adopt_tunnel(lease, Carried(downstream, *down), Carried(upstream, *up))
+    down, up = map(_carried, (downstream, upstream), facts["tunnel"])
+    frontend.adopt_tunnel(lease, down, up)
 
 
 def _backend(plane: DataPlane, facts: Facts) -> Backend:
@@ -219,6 +244,15 @@ def _backend(plane: DataPlane, facts: Facts) -> Backend:
     )
     retired.retire()
     return retired
+
+
+def _carried(sock: socket, told: Sequence[Any]) -> Carried:
+    backlog, ended, shut, silent_s, seat = told
+    return Carried(sock, backlog, ended, shut, silent_s, None if seat is None else Seat(*seat))
+
+
+def _packed_seat(seat: Seat | None) -> list[Any] | None:
+    return None if seat is None else [seat.relay, seat.place, seat.passed_bytes]
 
 
 def _packed(ends: Ends | None) -> list[list[Any]] | None:

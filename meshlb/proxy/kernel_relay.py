@@ -4,6 +4,7 @@ Owns the program (`net.bpf.relay_program`), the pairs of places in it, and the o
 whether what was redirected has been delivered. What happens at a place is for `relayed_end`.
 """
 
+import secrets
 import socket
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -16,6 +17,7 @@ from meshlb.net.bpf.calls import BpfError
 from meshlb.net.bpf.relay_program import RelayProgram
 from meshlb.net.last_resort import end_failed
 from meshlb.net.reactor import Reactor
+from meshlb.proxy.carried import Carried
 from meshlb.proxy.kernel_probe import probe
 from meshlb.proxy.relayed_end import RelayedEnd
 from meshlb.proxy.stream import Stream
@@ -34,36 +36,38 @@ log = structlog.get_logger()
 
 
 class KernelRelay:
-    """Of one process."""
+    """Of one process at a time.
+
+    Attributes:
+        is_aside: everything is passed to user space.
+        messages_min: what a direction has to send before its tunnel goes into the kernel.
+        name: no other relay has it, whichever process it is in.
+        program: what it is for the kernel.
+        seated: tunnels that sit in the kernel now.
+    """
 
     def __init__(
-        self, reactor: Reactor, *, pairs_max: int, messages_min: int = MESSAGES_MIN
+        self,
+        reactor: Reactor,
+        program: RelayProgram,
+        *,
+        name: str | None = None,
+        messages_min: int = MESSAGES_MIN,
     ) -> None:
-        """Load the program; `run` serves it, `close` releases it once its tunnels have ended.
-
-        Args:
-            reactor: of the process.
-            pairs_max: tunnels that there is room for.
-            messages_min: what a direction has to send before its tunnel goes into the kernel.
-
-        Raises:
-            BpfError: the kernel has not what it takes, or does not allow it.
-        """
-        self.program = RelayProgram(pairs_max)
+        """Own `program`; `run` serves it, `close` releases it once its tunnels have ended."""
+        self.program = program
+        self.name = name or secrets.token_hex(8)
+        self.seated = 0
         self._reactor = reactor
-        self._pairs_max = pairs_max
+        self._pairs_max = program.pairs_max
         self.messages_min = messages_min
         self._ends: list[RelayedEnd | None] = []
         self._free_pairs: list[int] = []
-        self.is_aside = False
+        self.is_aside = self.is_aside_for_good = False
         self._undelivered: set[RelayedEnd] = set()
         self._has_undelivered = trio.Event()
+        self._is_closed = False
         reactor.register(self.program.ring_fd, self._on_notices)
-
-    @property
-    def seated(self) -> int:
-        """Tunnels that sit in the kernel now."""
-        return len(self._ends) // 2 - len(self._free_pairs)
 
     def pair(self, downstream: Stream, upstream: Stream) -> "tuple[RelayedEnd, RelayedEnd] | None":
         """Ends for a tunnel of two streams, which are spent; None unless both are plain sockets."""
@@ -88,6 +92,7 @@ class KernelRelay:
         except BpfError:
             self._free_pairs.append(pair)
             return False
+        self.seated += 1
         one.sit(2 * pair)
         self._ends[2 * pair] = one
         try:
@@ -100,20 +105,47 @@ class KernelRelay:
         self._ends[2 * pair + 1] = other
         return True
 
-    def stand_aside(self) -> None:
+    def adopt(self, downstream: Carried, upstream: Carried) -> "tuple[RelayedEnd, RelayedEnd]":
+        """Go on with the two ends of a tunnel, at the places that they have here, if any."""
+        ends = (
+            RelayedEnd.adopted(self._reactor, downstream),
+            RelayedEnd.adopted(self._reactor, upstream),
+        )
+        seats = downstream.seat, upstream.seat
+        for end, twin, seat in zip(ends, reversed(ends), seats, strict=True):
+            end.join(self, twin)
+            end.place = seat.place if seat is not None else -1
+        for end, seat in zip(ends, seats, strict=True):
+            if seat is not None:
+                end.resume(seat)
+                while len(self._ends) <= seat.place | 1:
+                    self._ends.append(None)
+                self._ends[seat.place] = end
+        self.seated += seats != (None, None)
+        return ends
+
+    def stand_aside(self, *, for_good: bool = False) -> None:
         """Have all bytes passed to user space, before tunnels move to another process.
 
         The sockets stay where they sit, for what the program has passed to one would be lost if
-        it left: the other process has to keep `program.sockets_fd` open.
+        it left: the other process has to go on with the program. What that says is for one
+        process alone, so this one listens no more.
         """
+        if not self.is_aside:
+            self._reactor.unregister(self.program.ring_fd)
         self.is_aside = True
+        self.is_aside_for_good |= for_good
         self._reactor.catch_up()
         for end in self._ends:
             if end is not None:
                 end.stand_aside()
 
     def go_on(self) -> None:
-        """Carry what can be carried again."""
+        """Carry what can be carried again, unless it stands aside for good."""
+        if self.is_aside_for_good:
+            return
+        if self.is_aside:
+            self._reactor.register(self.program.ring_fd, self._on_notices)
         self.is_aside = False
         self._reactor.catch_up()
         for end in self._ends:
@@ -130,11 +162,16 @@ class KernelRelay:
 
     def leave(self, end: "RelayedEnd") -> None:
         """The socket of `end` is about to be closed."""
-        self._undelivered.discard(end)
+        self.forget(end)
         self._ends[end.place] = None
         self.program.unseat(end.sock)
         if self._ends[end.place ^ 1] is None:
             self._free_pairs.append(end.place // 2)
+            self.seated -= 1
+
+    def forget(self, end: "RelayedEnd") -> None:
+        """Do not call its `poll` any more."""
+        self._undelivered.discard(end)
 
     def await_delivery(self, end: "RelayedEnd") -> None:
         """Call `end.poll` in a moment, once."""
@@ -143,7 +180,8 @@ class KernelRelay:
 
     def _on_notices(self, event: int) -> None:
         for place in self.program.notices():
-            end = self._ends[place]
+            # Of another process's tunnels it may tell before they are here.
+            end = self._ends[place] if place < len(self._ends) else None
             if end is not None:
                 try:
                     end.on_notice()
@@ -151,8 +189,8 @@ class KernelRelay:
                     end_failed(end)
 
     async def run(self) -> None:
-        """Ask for deliveries until cancelled."""
-        while True:
+        """Ask for deliveries until closed or cancelled."""
+        while not self._is_closed:
             if not self._undelivered:
                 self._has_undelivered = trio.Event()
                 await self._has_undelivered.wait()
@@ -174,6 +212,8 @@ class KernelRelay:
 
     def close(self) -> None:
         """Release the program; tunnels must have ended, for they would lose bytes."""
+        self._is_closed = True
+        self._has_undelivered.set()
         self._reactor.unregister(self.program.ring_fd)
         self.program.close()
 
@@ -203,7 +243,7 @@ def open_relay(
         return None, RelayChoice(False, "switched off in the configuration")
     try:
         probe()
-        relay = KernelRelay(reactor, pairs_max=pairs_max) if pairs_max else None
+        relay = KernelRelay(reactor, RelayProgram(pairs_max)) if pairs_max else None
     except BpfError as error:
         if mode == "required":
             raise RelayError(f'node.kernel_relay is "required", but {error}') from error

@@ -2,7 +2,7 @@
 
 Owns the words that both say over the line between them:
 
-    giver   keep              what tunnels need that have been in the kernel relay
+    giver   keep              the kernel relays that tunnels sit in
             load, load …      some connections; each once the one before has been taken
     taker   taken, taken …
     giver   done
@@ -73,10 +73,10 @@ class _Giver:
         self.moved = 0
 
     async def prepare(self) -> None:
-        files = handover.stand_aside(self._plane)
+        facts, files = handover.stand_aside(self._plane, heirs=len(self._lines))
         for line in list(self._lines):
             try:
-                await line.send(Parcel("keep", None, [], files))
+                await line.send(Parcel("keep", facts, [], files))
             except HandOverError as error:
                 self._drop(line, error)
 
@@ -122,7 +122,7 @@ async def take(plane: DataPlane, line: ParcelService) -> None:
         with plane.tunnels.arriving():
             while (parcel := await line.receive()).what != "done":
                 if parcel.what == "keep":
-                    plane.tunnels.kept += parcel.files
+                    handover.keep(plane, parcel.facts, parcel.files)
                 elif parcel.what == "load":
                     handover.unpack(plane, parcel.facts, parcel.sockets)
                     await line.send(Parcel("taken"))

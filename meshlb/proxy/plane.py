@@ -18,7 +18,7 @@ from meshlb.proxy.counters import ProxyCounters
 from meshlb.proxy.frontend import Frontend
 from meshlb.proxy.goodbye import part
 from meshlb.proxy.idleness import Idleness
-from meshlb.proxy.kernel_relay import PAIRS_MAX, KernelRelay, RelayChoice, open_relay
+from meshlb.proxy.kernel_relay import PAIRS_MAX, RelayChoice, open_relay
 from meshlb.proxy.making import Making, routes
 from meshlb.proxy.pool import Pool
 from meshlb.proxy.role import ALONE, Role
@@ -89,7 +89,6 @@ class DataPlane:
         self._frontends: list[AnyFrontend] = []
         self._retired: list[AnyFrontend] = []
         self._nursery: trio.Nursery | None = None
-        self._relay: KernelRelay | None = None
         self.relay_choice = RelayChoice(False, "the node has not started yet")
         self.accepting = trio.Event()
         self.draining = False
@@ -135,8 +134,7 @@ class DataPlane:
                 for settings in self._settings.listeners:
                     sock = self._given.pop(settings.name, None) or self._role.bind(settings)
                     self._frontends.append(self._make_frontend(settings, sock))
-                if self._relay is not None:
-                    self._nursery.start_soon(self._relay.run)
+                self._nursery.start_soon(self.tunnels.relays.run)
                 self._nursery.start_soon(self._prober.run)
                 task_status.started()
                 await self._prober.wait_first_round()
@@ -243,12 +241,11 @@ class DataPlane:
 
     def _open_relay(self) -> None:
         clients_max = sum(listener.max_connections for listener in self._settings.listeners)
-        self._relay, self.relay_choice = open_relay(
+        self.tunnels.relays.own, self.relay_choice = open_relay(
             self._settings.node.kernel_relay,
             self._reactor,
             pairs_max=min(PAIRS_MAX, clients_max) if self._role.accepts_max else 0,
         )
-        self.tunnels.relay = self._relay
 
     def _make_frontend(self, settings: ListenerSettings, sock: socket.socket) -> AnyFrontend:
         assert self._nursery is not None
@@ -338,13 +335,11 @@ class DataPlane:
     def _close(self) -> None:
         self._idleness.stop()
         self._disconnect()
-        self.tunnels.drop_kept()
         for sock in self._given.values():
             sock.close()
         for backend in self._backends():
             backend.close_idle()
-        if self._relay is not None:
-            self._relay.close()
+        self.tunnels.relays.close()
 
 
 def _speaks_alike(one: ListenerSettings, other: ListenerSettings) -> bool:

@@ -36,6 +36,7 @@ import select
 import socket
 import struct
 import termios
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from meshlb.net.bpf.relay_program import (
@@ -48,6 +49,7 @@ from meshlb.net.bpf.relay_program import (
     REDIRECTED,
 )
 from meshlb.net.reactor import BROKEN, READ, WRITE
+from meshlb.proxy.carried import Carried, Seat
 from meshlb.proxy.tunnel import TunnelEnd
 
 if TYPE_CHECKING:
@@ -118,6 +120,20 @@ class RelayedEnd(TunnelEnd):
         self.place = place
         self._passed_bytes = 0
         self._relay.program.rows[place * COLUMNS + NOTICED] = 1
+
+    def resume(self, seat: Seat) -> None:
+        """Keep the seat that the socket has; it stands aside there, so everything is passed."""
+        self.place = seat.place
+        self.state = USER if self._twin.place >= 0 else APART
+        self._passed_bytes = seat.passed_bytes
+        self._redirected_bytes = self._rows(REDIRECTED)
+
+    def carried(self) -> Carried:
+        """All that another process needs to go on with it, and with its seat."""
+        if self.place < 0:
+            return super().carried()
+        seat = Seat(self._relay.name, self.place, self._passed_bytes)
+        return replace(super().carried(), seat=seat)
 
     @property
     def may_splice(self) -> bool:
@@ -200,7 +216,9 @@ class RelayedEnd(TunnelEnd):
 
     def poll(self) -> None:
         """See whether what is awaited has come; if not, ask for the next time."""
-        if self.state != DELIVERING:
+        if self.closed:  # It is on its way to another process, and may come back.
+            self._relay.await_delivery(self)
+        elif self.state != DELIVERING:
             self._relay_read()
         elif self.is_delivered():
             self._on_delivered()
@@ -352,6 +370,11 @@ class RelayedEnd(TunnelEnd):
 
     def _rows(self, column: int) -> int:
         return self._relay.program.rows[self.place * COLUMNS + column]
+
+    def abandon(self) -> None:
+        """Let go of the socket, which keeps its seat."""
+        self._relay.forget(self)
+        super().abandon()
 
     def close(self) -> None:
         """Leave the relay with the socket."""

@@ -10,11 +10,11 @@ An idle tunnel is these three objects, its lease and two sockets: no task, no bu
 import fcntl
 import socket
 import termios
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 from meshlb.model import SessionKey
 from meshlb.net.reactor import BROKEN, READ, WRITE, Handler, Reactor
+from meshlb.proxy.carried import Carried
 from meshlb.proxy.stream import READ_BYTES, Stream
 
 if TYPE_CHECKING:
@@ -93,18 +93,6 @@ class Landlord(Protocol):
     def recheck(self, tunnel: "Tunnel") -> None:
         """The tunnel's time-outs may have been forgotten."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """One end of a tunnel on its way to another process."""
-
-    sock: socket.socket
-    backlog: bytes
-    ended: bool
-    shut: bool
-    silent_s: float
-    """Since the last byte."""
 
 
 class TunnelEnd(Stream):
@@ -267,6 +255,9 @@ class TunnelEnd(Stream):
         """End the tunnel as a broken one; the reactor's last resort too."""
         self.tunnel.abort()
 
+    def settle(self) -> None:
+        """Let the kernel go on where it can; nobody else moves the bytes, in user space."""
+
     def look(self) -> None:
         """Take note of what has moved without passing through here; nothing, in user space."""
 
@@ -313,6 +304,8 @@ class Tunnel:
         for end in (self.downstream, self.upstream):
             reads = not (end.ended or end.peer.backlog)
             end.open((READ if reads else 0) | (WRITE if end.backlog else 0))
+        self.downstream.settle()
+        self.upstream.settle()
 
     @property
     def is_plain(self) -> bool:

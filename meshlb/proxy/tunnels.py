@@ -1,9 +1,7 @@
 """The register of this node's tunnels: starts them, keeps their pins alive, closes them."""
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -11,12 +9,11 @@ from meshlb.core.route import Decision
 from meshlb.core.sticky.table import StickTable
 from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
+from meshlb.proxy.carried import Carried
 from meshlb.proxy.counters import ProxyCounters
+from meshlb.proxy.relays import Relays
 from meshlb.proxy.stream import Stream
-from meshlb.proxy.tunnel import Carried, Host, Lease, Tunnel, TunnelEnd
-
-if TYPE_CHECKING:
-    from meshlb.proxy.kernel_relay import KernelRelay
+from meshlb.proxy.tunnel import Host, Lease, Tunnel, TunnelEnd
 
 RENEWALS_PER_TTL = 4
 """How often in its pin's idle lifetime a live tunnel, or a long response, renews the pin."""
@@ -27,8 +24,7 @@ class Tunnels:
 
     Attributes:
         counters: of the process.
-        kept: what relays of earlier processes of this node need for tunnels that came from them.
-        relay: carries the bytes of new tunnels where it can; None: they stay in user space.
+        relays: carry the bytes of tunnels where they can.
     """
 
     def __init__(
@@ -39,8 +35,7 @@ class Tunnels:
         table_now: Callable[[], float],
     ) -> None:
         self.counters = counters
-        self.kept: list[io.FileIO] = []
-        self.relay: KernelRelay | None = None
+        self.relays = Relays(reactor)
         self._arriving = 0
         self._reactor = reactor
         self._table = table
@@ -87,15 +82,12 @@ class Tunnels:
             is_websocket=is_websocket,
             host=host,
         )
-        pair = self.relay.pair(downstream, upstream) if self.relay is not None else None
-        down, up = pair or tuple(TunnelEnd.of(self._reactor, s) for s in (downstream, upstream))
-        self._join(lease, down, up).start()
+        self._join(lease, *self.relays.pair(downstream, upstream)).start()
 
     def adopt(self, lease: Lease, downstream: Carried, upstream: Carried) -> None:
-        """Go on with a tunnel of another process; its bytes stay in user space."""
+        """Go on with a tunnel of another process, whose relay has been adopted."""
         lease.backend.occupy()
-        ends = [TunnelEnd.adopted(self._reactor, end) for end in (downstream, upstream)]
-        self._join(lease, *ends).go_on()
+        self._join(lease, *self.relays.resumed(downstream, upstream)).go_on()
 
     def _join(self, lease: Lease, down: TunnelEnd, up: TunnelEnd) -> Tunnel:
         tunnel = Tunnel(self, lease, downstream=down, upstream=up, reactor=self._reactor)
@@ -118,7 +110,7 @@ class Tunnels:
         self._open.discard(tunnel)
         if not self._open:
             self._emptied.set()
-            self._drop_unneeded()
+        self._drop_unneeded()
         tunnel.lease.host.tunnel_ended()
 
     @contextmanager
@@ -132,14 +124,8 @@ class Tunnels:
             self._drop_unneeded()
 
     def _drop_unneeded(self) -> None:
-        if not self._open and not self._arriving:
-            self.drop_kept()
-
-    def drop_kept(self) -> None:
-        """No tunnel needs it any more."""
-        for file in self.kept:
-            file.close()
-        self.kept.clear()
+        if not self._arriving:
+            self.relays.drop_empty()
 
     def recheck(self, tunnel: Tunnel) -> None:
         """Have the time-outs of a tunnel checked soon."""

@@ -24,8 +24,8 @@ import mmap
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, Self
 
 from meshlb.net.bpf import calls
 from meshlb.net.bpf.assembly import (
@@ -47,7 +47,8 @@ from meshlb.net.bpf.ring import RECORD_BYTES, Ring
 
 REDIRECTED, PASSED, FORWARDED, LIMIT, LOW, NOTICED = range(6)
 """The columns of a row, 8 bytes each. The program writes the first two and, to 1, the last;
-user space writes the others, and NOTICED to 0."""
+user space writes the others, and NOTICED to 0. Whoever changes them changes what one process says
+to the next one (`node.upgrading.CONVERSATION`)."""
 
 COLUMNS: Final = 6
 
@@ -60,11 +61,13 @@ _LENGTH_OFFSET: Final = 0  # of __sk_buff
 
 
 class RelayProgram:
-    """The loaded program with room for `pairs_max` pairs; `close` releases all that it holds.
+    """The loaded program and its maps; `close` releases all that this process holds of them.
+
+    It works for the seated sockets while any process has the maps open.
 
     Attributes:
+        pairs_max: there is room for so many.
         rows: the shared state; column c of place p is at `p * COLUMNS + c`.
-        sockets_fd: the program works for the seated sockets while anybody has this one open.
         ring_fd: readable while user space has been told something.
     """
 
@@ -74,6 +77,7 @@ class RelayProgram:
         Raises:
             BpfError: the kernel does not have what it takes, or does not allow it.
         """
+        self.pairs_max = pairs_max
         places = 2 * pairs_max
         self._fds: list[int] = []
         try:
@@ -95,27 +99,58 @@ class RelayProgram:
                     flags=calls.MMAPABLE,
                 )
             )
-            self.sockets_fd = sockets_fd = self._own(
+            sockets_fd = self._own(
                 calls.create_map(calls.SOCKMAP, key_bytes=4, value_bytes=4, entries_max=places)
             )
-            ring_bytes = ring_size_bytes(places)
-            self.ring_fd = self._own(
+            ring_fd = self._own(
                 calls.create_map(
-                    calls.RING_BUFFER, key_bytes=0, value_bytes=0, entries_max=ring_bytes
+                    calls.RING_BUFFER,
+                    key_bytes=0,
+                    value_bytes=0,
+                    entries_max=ring_size_bytes(places),
                 )
             )
             program_fd = self._own(
-                calls.load_program(instructions(places_fd, rows_fd, sockets_fd, self.ring_fd))
+                calls.load_program(instructions(places_fd, rows_fd, sockets_fd, ring_fd))
             )
             calls.attach_program(sockets_fd, program_fd)
-            self._ring = Ring(self.ring_fd, ring_bytes)
+        except BpfError:
+            self._close_fds()
+            raise
+        self._open_maps()
+
+    @classmethod
+    def adopted(cls, pairs_max: int, fds: Sequence[int]) -> Self:
+        """Go on with that of another process, which touches it no more.
+
+        Args:
+            pairs_max: as it was made with.
+            fds: its `shared_fds`, as this process has them, which owns them from now on.
+
+        Raises:
+            BpfError: they cannot be mapped, and are closed.
+        """
+        program = cls.__new__(cls)
+        program.pairs_max = pairs_max
+        program._fds = list(fds)
+        program._open_maps()
+        return program
+
+    @property
+    def shared_fds(self) -> tuple[int, int, int, int]:
+        """What another process needs to go on with it."""
+        places_fd, rows_fd, sockets_fd, ring_fd, *_ = self._fds
+        return places_fd, rows_fd, sockets_fd, ring_fd
+
+    def _open_maps(self) -> None:
+        places = 2 * self.pairs_max
+        places_fd, rows_fd, sockets_fd, self.ring_fd = self.shared_fds
+        try:
+            self._ring = Ring(self.ring_fd, ring_size_bytes(places))
             self._memory = mmap.mmap(rows_fd, _whole_pages(places * COLUMNS * 8))
         except OSError as error:
             self._close_fds()
             raise BpfError(f"cannot map the state of the relay: {error.strerror}") from error
-        except BpfError:
-            self._close_fds()
-            raise
         self.rows = memoryview(self._memory).cast("Q")
         self._places = Elements(places_fd, key_bytes=8, value_bytes=4)
         self._sockets = Elements(sockets_fd, key_bytes=4, value_bytes=4)

@@ -122,6 +122,8 @@ class Rig:
         self.may_listen = may_listen
         self.origins: dict[str, Origin] = {}
         self.clients: list[Wire] = []
+        self.inherits = False
+        """Whether it has got the relays of another plane."""
 
     @property
     def address(self) -> Address:
@@ -182,7 +184,7 @@ class Rig:
             "idle upstreams": sum(len(b.idle) for b in backends),
             "descriptors": len(self.plane._reactor)
             - len(self._listening)
-            - self.plane.relay_choice.active,
+            - sum(not relay.is_aside for relay in self.plane.tunnels.relays._all()),
         }
 
     @property
@@ -259,8 +261,10 @@ async def running(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reactor.run)
         await nursery.start(run)
-        if plane.tunnels.relay is not None:
-            plane.tunnels.relay.messages_min = 0  # Few tests say as much as a tunnel mostly does.
+        if plane.tunnels.relays.own is not None:
+            plane.tunnels.relays.own.messages_min = (
+                0  # Few tests say as much as a tunnel mostly does.
+            )
         if may_listen:
             await plane.accepting.wait()
         with trio.fail_after(TEST_S_MAX):

@@ -74,6 +74,8 @@ async def heir_of(rig: Rig, directory: Path, old: str = "", new: str = "") -> As
         nursery.start_soon(reactor.run)
         await nursery.start(run)
         await plane.accepting.wait()
+        if plane.tunnels.relays.own is not None:
+            plane.tunnels.relays.own.messages_min = 0
         heir = Rig(plane, rig.table, nursery, gate)
         heir.origins = rig.origins
         yield heir
@@ -81,12 +83,13 @@ async def heir_of(rig: Rig, directory: Path, old: str = "", new: str = "") -> As
     reactor.close()
 
 
-def move(rig: Rig, heir: Rig) -> int:
+def move(rig: Rig, heir: Rig, *, heirs: int = 1) -> int:
     """Everything that can move, moves; how much that was."""
     moved = 0
-    heir.plane.tunnels.kept += [
-        io.FileIO(os.dup(file.fileno())) for file in handover.stand_aside(rig.plane)
-    ]
+    facts, files = handover.stand_aside(rig.plane, heirs=heirs)
+    if not heir.inherits:
+        heir.inherits = True
+        handover.keep(heir.plane, facts, [io.FileIO(os.dup(file.fileno())) for file in files])
     while taken := handover.next_load(rig.plane):
         sockets = [sock.dup() for sock in taken.sockets]
         for sock in sockets:
@@ -264,7 +267,7 @@ async def test_what_is_put_back_goes_on_as_before(tmp_path, relay):
         client, backend = await tunnel(rig)
         await eventually(lambda: len(rig.downstreams) == 1 and bool(rig.downstreams[0].begun))
         await handover.pause(rig.plane, timeout_s=1)
-        handover.stand_aside(rig.plane)
+        handover.stand_aside(rig.plane, heirs=1)
         taken = handover.next_load(rig.plane)
         assert len(taken.facts) == 2
         await client.say(b"meanwhile")

@@ -9,7 +9,7 @@ import trio
 
 from meshlb.errors import RelayError
 from meshlb.net.bpf.calls import BpfError
-from meshlb.net.bpf.relay_program import REDIRECTED
+from meshlb.net.bpf.relay_program import REDIRECTED, RelayProgram
 from meshlb.net.reactor import Reactor
 from meshlb.proxy.kernel_probe import probe
 from meshlb.proxy.kernel_relay import MESSAGES_MIN, KernelRelay, open_relay
@@ -64,7 +64,7 @@ async def test_a_process_without_clients_tries_the_relay_and_makes_none():
 async def test_tunnels_beyond_the_limit_stay_in_user_space_and_places_are_used_again(tmp_path):
     need_kernel_relay()
     async with scripted(tmp_path, relay="required", listener="max_connections = 2") as rig:
-        relay = rig.plane.tunnels.relay
+        relay = rig.plane.tunnels.relays.own
         assert relay is not None
         relay._pairs_max = 1
         first, _ = await tunnel(rig)
@@ -87,7 +87,7 @@ async def test_what_is_no_plain_socket_stays_in_user_space():
         """A channel that does something with the bytes."""
 
     reactor = Reactor()
-    relay = KernelRelay(reactor, pairs_max=4)
+    relay = KernelRelay(reactor, RelayProgram(4))
     pairs = [tcp_pair() for _ in range(2)]
     plain = before_its_tunnel(reactor, pairs[0][1])
     inner = pairs[1][1]

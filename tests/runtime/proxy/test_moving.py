@@ -11,8 +11,11 @@ import pytest
 import trio
 
 from meshlb.errors import HandOverError
+from meshlb.net.bpf.relay_program import RelayProgram
 from meshlb.net.parcels import ParcelService
 from meshlb.proxy import handover, moving
+from meshlb.proxy.relays import Left
+from tests.fakes.privileges import need_kernel_relay
 from tests.runtime.proxy.messages import get, ok
 from tests.runtime.proxy.rig import Rig, eventually, scripted
 from tests.runtime.proxy.test_handover import heir_of, tunnel
@@ -114,15 +117,19 @@ async def test_a_taker_that_hangs_is_given_up(tmp_path, monkeypatch):
 
 async def test_what_tunnels_need_is_kept_while_more_of_them_may_come(tmp_path):
     """A bug once: with the first tunnel that ended it was given up for those on their way."""
-    async with scripted(tmp_path) as rig:
+    need_kernel_relay()
+    async with scripted(tmp_path, relay="required") as rig:
         client, backend = await tunnel(rig)
         tunnels = rig.plane.tunnels
-        kept = io.FileIO(os.open(os.devnull, os.O_RDONLY))
+        relays = tunnels.relays
+        program = RelayProgram(1)
+        files = [io.FileIO(os.dup(fd)) for fd in program.shared_fds]
+        program.close()
         with tunnels.arriving():
-            tunnels.kept.append(kept)
+            relays.adopt(Left("other", 1, False, files))
             await client.close()
             await backend.close()
             await eventually(lambda: not len(tunnels))
             assert not len(tunnels)
-            assert not kept.closed
-        assert kept.closed
+            assert len(relays._all()) == 2
+        assert relays._all() == [relays.own]

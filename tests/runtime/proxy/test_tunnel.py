@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from meshlb.config.schema import BackendSettings
+from meshlb.net.bpf.relay_program import RelayProgram
 from meshlb.net.pipe import Pipe
 from meshlb.net.reactor import Reactor
 from meshlb.proxy.backend import Backend
@@ -54,7 +55,7 @@ class Rig:
         self.reactor = Reactor()
         self.relay: KernelRelay | None = None
         if relay is not None:
-            self.relay = KernelRelay(self.reactor, pairs_max=2_000, messages_min=relay)
+            self.relay = KernelRelay(self.reactor, RelayProgram(2_000), messages_min=relay)
         self.renewals = 0
         self.released = 0
         self.outer: list[trio.SocketStream] = []
