@@ -13,7 +13,7 @@ PYTHON ?= $(shell for candidate in python3.14 python3.13 python3.12 python3.11 p
 DEMO_SECONDS ?=
 DEMO_ARGS    ?=
 
-# What `make bench` measures: http, workers, tls, growth, websocket, race, claims, agreement, visibility, join, restart or crash.
+# What `make bench` measures: http, workers, tls, growth, websocket, tunnels, race, claims, agreement, visibility, join, restart or crash.
 BENCH      ?= http
 BENCH_ARGS ?=
 
