@@ -58,6 +58,17 @@ class Meters:
     store_written: bool = True
     store_waiting: int = 0
     store_forgotten: int = 0
+    accepted: Mapping[str, int] = field(default_factory=dict)
+    """Connections of clients, by listener."""
+    accepting_paused: Mapping[str, int] = field(default_factory=dict)
+    """How often accepting stopped for a moment, by listener."""
+    backend_connects: int = 0
+    """Begun, those that failed included."""
+    backend_connects_failed: int = 0
+    requests_moved: int = 0
+    """To another backend, because one could not be reached."""
+    requests_repeated: int = 0
+    """Because the kept connection that they took was closed already."""
     datagrams_dropped: Mapping[str, int] = field(default_factory=dict)
     """Of clients of UDP listeners, by reason."""
     proxy_headers_refused: int = 0
@@ -89,6 +100,7 @@ class NodeMetrics(Collector):
         """All families, each series that is known before the first event at 0."""
         meters = self._source()
         yield from _of_the_data_plane(meters)
+        yield from _of_the_connections(meters)
         yield from _of_the_workers(meters)
         yield from _of_the_mesh(meters)
         yield from _of_the_repair(meters)
@@ -149,6 +161,45 @@ def _of_the_data_plane(meters: Meters) -> Iterator[Metric]:
         "How late the event loop last woke.",
         (),
         [((), meters.loop_lag_s)],
+    )
+
+
+def _of_the_connections(meters: Meters) -> Iterator[Metric]:
+    yield _counter(
+        "meshlb_accepted",
+        "Connections of clients that were accepted.",
+        ("listener",),
+        _by_one(meters.accepted, ()),
+    )
+    yield _counter(
+        "meshlb_accepting_paused",
+        "How often accepting stopped for a moment: at the limit, or out of descriptors.",
+        ("listener",),
+        _by_one(meters.accepting_paused, ()),
+    )
+    yield _counter(
+        "meshlb_backend_connects",
+        "Connections to backends that were begun.",
+        (),
+        [((), meters.backend_connects)],
+    )
+    yield _counter(
+        "meshlb_backend_connects_failed",
+        "Connections to backends that came to nothing.",
+        (),
+        [((), meters.backend_connects_failed)],
+    )
+    yield _counter(
+        "meshlb_requests_moved",
+        "Requests and flows that went to another backend, because one could not be reached.",
+        (),
+        [((), meters.requests_moved)],
+    )
+    yield _counter(
+        "meshlb_requests_repeated",
+        "Requests sent again, because the kept connection that they took was closed already.",
+        (),
+        [((), meters.requests_repeated)],
     )
 
 

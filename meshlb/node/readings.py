@@ -55,16 +55,15 @@ def take(mesh: Mesh, front: Front, store: LmdbPins, *, sync: Mapping[str, SyncVi
         pins_moved_by_heals=mesh.heals().moved,
         claims_hedged=mesh.claim_counters.hedged,
         sessions_refused=counted.sessions_refused,
+        accepted={name: tally.accepted for name, tally in proxy.listeners.items()},
+        accepting_paused={name: tally.pauses for name, tally in proxy.listeners.items()},
+        backend_connects=proxy.connects,
+        backend_connects_failed=proxy.connect_failures,
+        requests_moved=proxy.redispatches,
+        requests_repeated=proxy.retries,
         datagrams_dropped=dict(proxy.datagrams_dropped),
         proxy_headers_refused=sum(t.proxy_headers_refused for t in proxy.listeners.values()),
-        tls_handshakes={
-            (name, kind): count
-            for name, tally in proxy.listeners.items()
-            for kind, count in (
-                ("full", tally.handshakes - tally.handshakes_resumed),
-                ("resumed", tally.handshakes_resumed),
-            )
-        },
+        tls_handshakes=_handshakes(proxy),
         tls_handshakes_failed={
             (name, reason): tally.handshakes_failed[reason]
             for name, tally in proxy.listeners.items()
@@ -82,4 +81,15 @@ def _requests(proxy: ProxyCounters) -> dict[tuple[str, str], int]:
         (name, f"{status}xx"): tally.answered[status]
         for name, tally in proxy.listeners.items()
         for status in range(1, STATUS_CLASSES_MAX + 1)
+    }
+
+
+def _handshakes(proxy: ProxyCounters) -> dict[tuple[str, str], int]:
+    return {
+        (name, kind): count
+        for name, tally in proxy.listeners.items()
+        for kind, count in (
+            ("full", tally.handshakes - tally.handshakes_resumed),
+            ("resumed", tally.handshakes_resumed),
+        )
     }

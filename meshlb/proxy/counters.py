@@ -33,9 +33,13 @@ class ProxyCounters:
     relayed_up_bytes: int = 0
     relayed_down_bytes: int = 0
     connects: int = 0
+    """Connections to backends that were begun."""
     connect_failures: int = 0
+    """Those that came to nothing."""
     redispatches: int = 0
+    """Requests and flows that went to another backend, because one could not be reached."""
     retries: int = 0
-    datagrams_dropped: dict[str, int] = field(default_factory=dict)
+    """Requests sent again, because the kept connection that they took was closed already."""
+    datagrams_dropped: Counter[str] = field(default_factory=Counter)
     """Of UDP listeners, by reason; also flows that had to make room."""
     listeners: dict[str, ListenerCounters] = field(default_factory=dict)

@@ -227,8 +227,7 @@ class UdpFrontend:
     def count_dropped(self, reason: str, datagrams: int = 1) -> None:
         """Some datagrams, or a flow, were dropped."""
         if datagrams:
-            dropped = self.counters.datagrams_dropped
-            dropped[reason] = dropped.get(reason, 0) + datagrams
+            self.counters.datagrams_dropped[reason] += datagrams
 
     def forget(self, flow: UdpFlow) -> None:
         """The flow has ended."""

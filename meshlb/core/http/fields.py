@@ -21,7 +21,6 @@ FIELDS_MAX = 100
 """Field lines in a head, unless the caller sets another limit."""
 
 _is_block = re.compile(rb"\n(?>" + TOKEN_CHAR + rb"++:" + VALUE_CHAR + rb"*+\r\n)*+\r\n").fullmatch
-is_token = re.compile(TOKEN_CHAR + rb"++").fullmatch
 is_field_line = re.compile(TOKEN_CHAR + rb"++:" + VALUE_CHAR + rb"*+").fullmatch
 
 Found = dict[bytes, list[bytes]]

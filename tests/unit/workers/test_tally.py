@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 
 from meshlb.errors import WorkerError
@@ -10,7 +12,10 @@ def a_tally(factor: int = 1) -> WorkerTally:
     listener = ListenerCounters(accepted=5 * factor, connections=2 * factor)
     listener.answered[2] = 7 * factor
     listener.handshakes_failed["protocol"] = factor
-    proxy = ProxyCounters(pins_hit=3 * factor, connects=factor, listeners={"web": listener})
+    dropped = Counter({"waiting": factor})
+    proxy = ProxyCounters(
+        pins_hit=3 * factor, connects=factor, datagrams_dropped=dropped, listeners={"web": listener}
+    )
     return WorkerTally(proxy, tunnels=4 * factor, idle_upstreams=factor, claims_refused=factor)
 
 
@@ -29,6 +34,7 @@ def test_the_sum_counts_every_worker_and_changes_none() -> None:
     assert sum_.proxy.listeners["web"].connections == 22
     assert sum_.proxy.listeners["web"].handshakes_failed["protocol"] == 11
     assert sum_.proxy.listeners["more"].malformed == 1
+    assert sum_.proxy.datagrams_dropped == {"waiting": 11}
     assert (sum_.tunnels, sum_.idle_upstreams, sum_.claims_refused) == (44, 11, 11)
     assert one == a_tally()
 
