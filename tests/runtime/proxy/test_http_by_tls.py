@@ -131,11 +131,11 @@ async def test_heads_in_single_bytes_pass_both_ways(tmp_path, site):
 async def test_a_slow_client_gets_a_large_response_whole_and_within_bounds(tmp_path, site, frame):
     async with farm(tmp_path, site, listener=site.listener) as (rig, backends):
         client = await site.client(rig, receive_bytes=16_384)
-        (downstream,) = rig.downstreams
-        downstream.plain_sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
         await client.say(get())
         backend = await backends.accept()
         await backend.message()
+        (downstream,) = rig.downstreams
+        downstream.plain_sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
         response = ok(LARGE) if frame == "length" else ok_chunked(LARGE[:99], LARGE[99:])
         body = response[response.index(b"\r\n\r\n") + 4 :]
         rig.nursery.start_soon(backend.say, response)
