@@ -31,6 +31,9 @@ LONG_S = 1.5
 AFTERMATH_S = 12.0
 """How long after a fault its effects may last: detection, silent streams, dialling again."""
 
+CROSSING_S = 0.5
+"""What goes on its way before a cut begins, or ends, may arrive or be missing so much later."""
+
 CONVALESCENCE_S = 20.0
 """After this a node that was ill looks at others as often as any other."""
 
@@ -42,6 +45,11 @@ def identity(pin: Pin | PinRecord) -> Identity:
 
 def _making(key: SessionKey, pin: Pin) -> tuple[SessionKey, int, str, str]:
     return (key, pin.stamp_ms, pin.claimer, pin.backend)
+
+
+def _is_unnoticed(cut: Fault, at: float) -> bool:
+    """Whether nodes may not know yet of a cut, which lasts or ends just now."""
+    return cut.at - CROSSING_S <= at <= min(cut.until, cut.at + AFTERMATH_S) + CROSSING_S
 
 
 @dataclass
@@ -183,19 +191,20 @@ class Books:
         reasons = []
         for holder in {home, backup} - {None}:
             assert holder is not None
-            reason = self._cut_off(holder, judge, earlier.at - AFTERMATH_S, later.at)
+            reason = self._cut_off(holder, judge, earlier.at, later.at)
             if not reason:
                 return ""
             reasons.append(reason)
         return "double fault: " + " and ".join(sorted(reasons))
 
-    def _cut_off(self, holder: NodeName, judge: NodeName, since: float, until: float) -> str:
+    def _cut_off(self, holder: NodeName, judge: NodeName, made_at: float, at: float) -> str:
+        """The fault for which `judge` did not know at a time what `holder` had before."""
         for fault in self.mesh.log:
-            if fault.at > until:
+            if fault.at > at:
                 continue
             if fault.host == holder and abs(fault.skew_s) >= TOMBSTONE_GRACE_S:
                 return f"{holder} mistook a moment for a long absence: {fault}"
-            if fault.until + AFTERMATH_S < since:
+            if fault.until + AFTERMATH_S < made_at - AFTERMATH_S:
                 continue
             touches = {(holder, judge), (judge, holder)} & set(fault.ways)
             if fault.kind in ("crash", "pause", "leave") and fault.host == holder != judge:
@@ -206,7 +215,8 @@ class Books:
                 return f"{holder}: {fault}"
             if fault.kind == "leap":
                 return f"{holder}: {fault}"
-            if fault.kind == "cut" and touches:
+            is_unnoticed = _is_unnoticed(fault, made_at) or _is_unnoticed(fault, at)
+            if fault.kind == "cut" and touches and is_unnoticed:
                 return f"{holder} not with {judge}: {fault}"
             if fault.kind == "slow" and touches and fault.delay_s >= SLOW_S:
                 return f"{holder} not with {judge}: {fault}"
