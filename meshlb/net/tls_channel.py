@@ -21,6 +21,8 @@ log = structlog.get_logger()
 RECORD_BYTES: Final = 16_384
 """The most that one record carries."""
 
+_GONE: Final = "the peer had gone before TLS began, or was taken leave of"
+
 
 @functools.cache
 def openssl_of_python() -> openssl.OpenSsl | None:
@@ -38,13 +40,23 @@ def openssl_of_python() -> openssl.OpenSsl | None:
 class TlsChannel(ssl.SSLSocket):
     """Made by a context whose `sslsocket_class` it is, over a non-blocking socket.
 
+    It asks the connection itself: what `SSLSocket` adds on the way is for blocking sockets.
+
     Attributes:
         was_cut: the peer has gone without saying that it had nothing more to say. Many do; where
             the end means something, somebody may have cut it short on the way.
     """
 
+    _sslobj: ssl.SSLObject | None
     was_cut = False
     _said_goodbye = False
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Go a step ahead; `ssl.SSLWantReadError` and the like say what to wait for."""
+        tls = self._sslobj
+        if tls is None:
+            raise ConnectionAbortedError(_GONE)
+        tls.do_handshake()
 
     def recv(self, buflen: int = RECORD_BYTES, flags: int = 0) -> bytes:
         """The content of a record, or what is left of it; `b""` at the end.
@@ -55,8 +67,11 @@ class TlsChannel(ssl.SSLSocket):
             BlockingIOError: nothing is there, be it that only tickets or keys have come.
             OSError: the connection is lost, or what has come is not authentic.
         """
+        tls = self._sslobj
+        if tls is None:
+            raise ConnectionAbortedError(_GONE)
         try:
-            return self.read(buflen)
+            return tls.read(buflen)
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
         except ssl.SSLZeroReturnError:
@@ -90,8 +105,11 @@ class TlsChannel(ssl.SSLSocket):
         return sent
 
     def _send_record(self, data: Any) -> int:
+        tls = self._sslobj
+        if tls is None:
+            raise ConnectionAbortedError(_GONE)
         try:
-            return self.write(data)
+            return tls.write(data)
         except ssl.SSLWantWriteError:
             raise BlockingIOError from None
         except (ssl.SSLWantReadError, ValueError) as error:

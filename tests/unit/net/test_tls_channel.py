@@ -214,3 +214,11 @@ def test_why_a_handshake_failed_is_told() -> None:
 def test_openssl_is_looked_for_once() -> None:
     assert openssl_of_python() is openssl_of_python()
     assert openssl_of_python() is not None
+
+
+def test_what_was_taken_leave_of_is_lost_for_whoever_goes_on(pair: Pair) -> None:
+    _, channel = pair
+    channel.close()
+    for go_on in (channel.do_handshake, channel.recv, lambda: channel.send(b"more")):
+        with pytest.raises(ConnectionAbortedError, match="taken leave of"):
+            go_on()
