@@ -83,7 +83,7 @@ def test_a_compiled_node_says_so_and_serves_sessions_and_websockets(
     mesh.start()
     assert [node.status()["compiled"] for node in mesh.nodes] == [True, True]
     asyncio.run(_visit(*mesh.ports))
-    assert all(node.terminate(timeout_s=30) == 0 for node in mesh.nodes)
+    assert all(node.terminate() == 0 for node in mesh.nodes)
     assert not [node.output() for node in mesh.nodes if "Traceback" in node.output()]
 
 

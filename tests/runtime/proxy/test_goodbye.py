@@ -13,7 +13,7 @@ from tests.runtime.proxy.test_handover import RELAYS, tunnel
 
 GOING_AWAY = b"\x88\x02\x03\xe9"
 ANSWER = b"\x88\x82\x00\x00\x00\x00\x03\xe9"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def draining(rig: Rig, *, timeout_s: float = PATIENCE_S) -> AsyncIterator[
 
 
 @pytest.mark.parametrize("relay", RELAYS)
-async def test_a_client_is_told_and_its_answer_goes_to_the_backend(tmp_path, relay):
+async def test_a_client_is_told_and_its_answer_goes_to_the_backend(tmp_path, relay, unhurried):
     async with scripted(tmp_path, relay=relay) as rig:
         client, backend = await tunnel(rig)
         for number in range(20):  # With these it gets into the kernel, where it can.
@@ -62,7 +62,7 @@ async def test_a_client_that_does_not_answer_is_disconnected_and_the_backend_tol
 
 
 @pytest.mark.parametrize("relay", RELAYS)
-async def test_a_backend_is_not_interrupted_within_a_frame(tmp_path, relay, monkeypatch):
+async def test_a_backend_is_not_interrupted_within_a_frame(tmp_path, relay, monkeypatch, unhurried):
     monkeypatch.setattr(goodbye, "QUIET_S", 0.5)
     async with scripted(tmp_path, relay=relay) as rig:
         client, backend = await tunnel(rig)

@@ -323,7 +323,7 @@ async def test_tunnels_over_tls_are_closed_with_1012_between_two_frames(tmp_path
             line, there = ParcelService.pair()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(moving.take, heir.plane, ParcelService(there))
-                nursery.start_soon(partial(moving.give, rig.plane, [line], timeout_s=10))
+                nursery.start_soon(partial(moving.give, rig.plane, [line], timeout_s=60))
                 await client.hear(b"\x88\x02\x03\xf4")
                 await client.say(b"its answer")
                 await backend.hear(b"its answer")
