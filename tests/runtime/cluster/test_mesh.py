@@ -1,7 +1,9 @@
 from collections import Counter
 
+import pytest
 import trio
 
+from meshlb.cluster import joining
 from meshlb.cluster.mesh import Mesh
 from meshlb.core.sticky.pin import Pin
 from meshlb.model import BackendName, BackendState, MemberState, NodeName, PoolName, SessionKey
@@ -88,7 +90,10 @@ async def test_a_member_that_leaves_is_gone_at_once() -> None:
         assert again.backend == pin.backend
 
 
-async def test_a_joining_member_has_the_whole_table_before_it_is_in_sync() -> None:
+async def test_a_joining_member_has_the_whole_table_before_it_is_in_sync(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(joining, "DISCOVERY_S_MAX", 120.0)  # It does not give up and begin alone.
     async with cluster("a", "b") as (nodes, nursery):
         for number in range(2_000):
             nodes[number % 2].mesh.table.plant(proposal(key_of(number), f"s{number % 3}"))

@@ -2,8 +2,10 @@
 
 import socket
 
+import pytest
 import trio
 
+from meshlb.cluster import joining
 from meshlb.config.kinds import DnsSeed
 from meshlb.model import Address
 from meshlb.wire.messages import Rank
@@ -30,7 +32,10 @@ class Resolver(trio.abc.HostnameResolver):
         raise AssertionError("nobody asks for names")
 
 
-async def test_a_node_that_joins_by_name_pulls_the_table_before_it_is_in_sync() -> None:
+async def test_a_node_that_joins_by_name_pulls_the_table_before_it_is_in_sync(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(joining, "DISCOVERY_S_MAX", 120.0)  # It does not give up and begin alone.
     resolver = Resolver()
     async with cluster("a") as (nodes, nursery):
         (a,) = nodes

@@ -289,7 +289,8 @@ async def test_the_oldest_handshake_makes_room(tmp_path, site, monkeypatch):
 
 
 async def test_many_handshakes_at_once_take_several_turns_and_all_succeed(tmp_path, site):
-    async with scripted(tmp_path, listener=site.listener) as rig:
+    patient = site.listener + '\ntimeouts = { head = "5m" }'
+    async with scripted(tmp_path, listener=patient) as rig:
         count = 3 * RATION_EVENTS_MAX
         async with trio.open_nursery() as nursery:
             for _ in range(count):

@@ -120,6 +120,7 @@ bind = "unix:{path.parent / "admin"}"
 name = "web"
 bind = "127.0.0.1:{port}"
 pool = "app"
+timeouts = {{ head = "5m", idle = "10m" }}
 
 [pool.app]
 balance = "{balance}"

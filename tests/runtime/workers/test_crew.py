@@ -212,12 +212,12 @@ async def test_a_worker_that_starts_after_a_reload_has_the_new_settings(tmp_path
 
 
 async def test_a_worker_that_says_nothing_is_ended(tmp_path, monkeypatch, nursery) -> None:
-    monkeypatch.setattr(post_module, "SILENT_TICKS_MAX", 2)
     async with working(tmp_path, workers=1) as team:
         await answer(team, nursery)
         (victim,) = team.pids
         assert victim is not None
         os.kill(victim, signal.SIGSTOP)
+        monkeypatch.setattr(post_module, "SILENT_TICKS_MAX", 3)
         assert await ask(await team.client()) == "s1"
         assert team.pids != [victim]
 
