@@ -64,12 +64,22 @@ def test_a_touch_or_a_repetition_is_no_event() -> None:
     assert len(history.of(key(1))) == 1
 
 
-def test_keys_and_notes_are_bounded_and_the_latest_stay() -> None:
+def test_keys_are_bounded_and_the_latest_stay() -> None:
     history = History()
     for number in range(KEYS_MAX + 1):
         history.note(key(number), PIN, teller=A, now=0.0)
     assert history.of(key(0)) == ()
     assert history.of(key(KEYS_MAX)) != ()
+    for epoch in range(NOTES_PER_KEY_MAX + 1):
+        history.note(key(7), replace(PIN, epoch=epoch + 1), teller=A, now=0.0)
+    for number in range(KEYS_MAX):
+        history.note(key(KEYS_MAX + 1 + number), PIN, teller=A, now=0.0)
+    history.note(key(7), PIN, teller=A, now=0.0)
+    assert len(history.of(key(7))) == 1, "what was forgotten stays forgotten"
+
+
+def test_of_the_notes_of_a_key_the_latest_stay() -> None:
+    history = History()
     for epoch in range(NOTES_PER_KEY_MAX + 1):
         history.note(key(7), replace(PIN, epoch=epoch + 1), teller=A, now=0.0)
     notes = history.of(key(7))

@@ -85,6 +85,19 @@ async def test_an_outbox_that_is_full_ends_the_link_and_frees_its_memory() -> No
     assert await rig.link.run(rig.deliver) == "outbox-full"
 
 
+async def test_several_messages_fill_the_outbox_as_one_does() -> None:
+    rig = Rig()
+    half = bytes(OUTBOX_BYTES_MAX // 2)
+    rig.link.send_all([half, half])
+    assert rig.link.outbox_bytes == OUTBOX_BYTES_MAX
+    rig.link.send_all([])
+    assert rig.link.is_open
+    rig.link.send_all([b"x"])
+    assert rig.link.close_reason == "outbox-full"
+    rig.link.send_all([b"x"])
+    assert rig.link.outbox_bytes == 0
+
+
 async def test_a_drained_outbox_says_that_it_takes_more(autojump_clock: object) -> None:
     rig = Rig()
     message = encode_message(DeltaAck(BootId(1), 1))
@@ -122,6 +135,15 @@ async def test_a_frame_that_is_not_authentic_ends_the_link() -> None:
     await rig.stream.send_all(FrameSealer(b"?" * 32).seal(encode([Ack(1)])))
     assert await rig.link.run(rig.deliver) == "malformed"
     assert rig.heard == [Ping(1, NodeName("me"))]
+
+
+async def test_good_frames_are_heard_at_once_also_in_front_of_a_bad_one() -> None:
+    rig = Rig()
+    frames = [rig.sealer.seal(encode([Ack(number)])) for number in range(3)]
+    await rig.stream.send_all(b"".join(frames) + FrameSealer(b"?" * 32).seal(encode([Ack(9)])))
+    calls: list[tuple[Message, ...]] = []
+    assert await rig.link.run(lambda link, messages: calls.append(messages)) == "malformed"
+    assert calls == [(Ack(0), Ack(1), Ack(2))]
 
 
 async def test_what_came_with_the_handshake_is_read_first() -> None:
