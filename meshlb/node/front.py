@@ -223,6 +223,11 @@ class Front:
             await self._crew.pause(timeout_s=timeout_s)
         self._plane.use_table(ClosedTable(), trio.current_time)
 
+    def hush(self) -> None:
+        """The store is about to be closed, whatever has become of its users."""
+        if self._crew is not None:
+            self._crew.hush()
+
     def use(self, store: LmdbPins, table: StickTable, table_now: Callable[[], float]) -> None:
         """After `pause`: these are the table and its store from `resume` on."""
         self._plane.use_table(table, table_now)

@@ -101,6 +101,8 @@ async def _live(settings: Settings, lasting: Lasting) -> None:
             node = Node(settings, store, lasting)
             heir = await node.run()
         finally:
+            if lasting.front is not None:
+                lasting.front.hush()
             store.close()
         settings = node.settings
         if heir is None or await _hand_over(heir, settings, lasting):

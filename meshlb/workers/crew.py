@@ -224,12 +224,13 @@ class Crew:
         Once this returns nobody uses the store and the table.
         """
         self._may_employ = trio.Event()
-        order = (Pause(timeout_s), ())
-        await obey(dict.fromkeys(self._posts, order), timeout_s=timeout_s)
+        await obey(dict.fromkeys(self._posts, (Pause(timeout_s), ())), timeout_s=timeout_s)
+        self.hush()
+
+    def hush(self) -> None:
+        """Hear no worker about the table any more: its store is about to be closed."""
         for post in self._posts:
-            if post.desk is not None:
-                post.desk.close()
-        self._store.environment.on_write = lambda committed: None
+            post.hush()
 
     def use(self, *, store: LmdbPins, table: StickTable, table_now: Callable[[], float]) -> None:
         """After `pause`: go by these from `resume` on."""

@@ -198,6 +198,11 @@ class Post:
         self.tally = WorkerTally()
         self.restarts += 1
 
+    def hush(self) -> None:
+        """Hear the worker about the table no more."""
+        if self.desk is not None:
+            self.desk.close()
+
     def tick(self) -> None:
         """A moment has passed in which it should have said something."""
         self._silent_ticks += 1

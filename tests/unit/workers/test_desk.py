@@ -70,6 +70,21 @@ def test_a_worker_that_is_gone_is_told_nothing() -> None:
     assert scene.answers == []
 
 
+def test_who_asked_one_table_is_not_answered_about_another() -> None:
+    scene = Scene()
+    scene.desk.hear(Claim(7, pack_proposal(a_proposal(a_key()))))
+    scene.desk.close()
+    scene.desk.hear(Plant(pack_proposal(a_proposal(a_key())), None))
+    assert scene.table.planted == [], "its store is closed"
+    other = Table()
+    scene.desk.reopen(other, lambda: NOW)
+    scene.desk.hear(Claim(7, pack_proposal(a_proposal(a_key()))))
+    scene.table.claims[0][1](a_pin("s1"))
+    assert scene.answers == []
+    other.claims[0][1](a_pin("s2"))
+    assert scene.answers == [Answer(7, pack_pin(a_pin("s2")), "")]
+
+
 def test_what_a_worker_pinned_is_kept() -> None:
     scene = Scene()
     scene.desk.hear(Plant(pack_proposal(a_proposal(a_key())), None))
