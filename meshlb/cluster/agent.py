@@ -330,7 +330,8 @@ class Agent:
     # Being in sync -----------------------------------------------------------------------
 
     def _consider(self) -> None:
-        self._syncing.consider({link.name for link in self.links.all()}, self._now())
+        if not self._syncing.is_settled:
+            self._syncing.consider({link.name for link in self.links.all()}, self._now())
 
     def _is_synced(self, peer: Identity | None = None) -> bool:
         """Whether this node is in sync, or this life of a peer, for all that is known here."""

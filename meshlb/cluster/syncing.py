@@ -54,14 +54,17 @@ class Syncing:
         """Somebody has let this node in."""
         self._refused = ""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is missing just now."""
+        return self._membership.me.synced and not self._turns.replication.gaps
+
     def consider(self, linked: set[NodeName], now: float) -> None:
         """Pull a table where something is missing; say when nothing is any more.
 
         `linked`: the peers that there is a stream to.
         """
         replication = self._turns.replication
-        if self._membership.me.synced and not replication.gaps:
-            return
         members = self._membership.members()
         if not self._membership.me.synced:
             verdict = joining.judge(
