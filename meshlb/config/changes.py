@@ -1,7 +1,7 @@
 """How two configurations differ, and which differences a running node can take in.
 
-Owns the list of what a reload can change; everything else needs a restart, so that an option
-that is new is refused until somebody has thought about it. Opens no file, changes nothing.
+Owns the list of what a reload can change, so that an option that is new is refused until somebody
+has thought about it, and of what not even an upgrade can. Opens no file, changes nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,6 +27,9 @@ CHANGEABLE: Final[tuple[Place, ...]] = (
 )
 """What stands at these places, or below them."""
 
+IDENTITY: Final[tuple[Place, ...]] = (("node", "name"), ("node", "data_dir"), ("cluster", "name"))
+"""What makes a process the same node as the one before it."""
+
 NAMED: Final = (ListenerSettings, BackendSettings)
 """Tables in lists that have a name of their own."""
 
@@ -46,6 +49,11 @@ class Difference:
     def needs_restart(self) -> bool:
         """Whether a running node cannot take it in."""
         return not any(self.place[: len(known)] == known for known in CHANGEABLE)
+
+    @property
+    def needs_another_node(self) -> bool:
+        """Whether a new process cannot take over from one without it."""
+        return any(known[: len(self.place)] == self.place for known in IDENTITY)
 
 
 def differences(old: Settings, new: Settings) -> tuple[Difference, ...]:

@@ -117,7 +117,7 @@ class Reloader:
     async def _reload(self) -> tuple[Difference, ...]:
         settings, cluster = await trio.to_thread.run_sync(self._read)
         found = differences(self.settings, settings)
-        faults = [f"{each}; this needs a restart" for each in found if each.needs_restart]
+        faults = [f"{each}; {_remedy(each)}" for each in found if each.needs_restart]
         if cluster is not None and self._mesh.keys is not None:
             refusal = self._mesh.keys.refusal_of(cluster.secrets)
             faults += [f"cluster.secrets: {refusal}"] if refusal is not None else []
@@ -164,3 +164,9 @@ class Reloader:
         settings = self._load()
         cluster = settings.cluster
         return settings, None if cluster is None else ClusterOptions.of(cluster)
+
+
+def _remedy(refused: Difference) -> str:
+    if refused.needs_another_node:
+        return "this needs a restart"
+    return "this needs `meshlb upgrade`, or a restart"

@@ -147,6 +147,15 @@ async def test_what_needs_a_restart_is_said_by_its_place(tmp_path: Path) -> None
             await scene.reloader.reload()
 
 
+async def test_what_an_upgrade_can_change_is_said_to_need_one(tmp_path: Path) -> None:
+    async with running(tmp_path) as scene:
+        scene.reloader.begin()
+        scene.path.write_text(FILE.replace("[node]", "[node]\nworkers = 2"))
+        needed = r"node\.workers: 0 → 2; this needs `meshlb upgrade`, or a restart"
+        with pytest.raises(ConfigError, match=needed):
+            await scene.reloader.reload()
+
+
 async def test_what_was_said_of_a_backend_counts_once_it_is_there(tmp_path: Path) -> None:
     async with running(tmp_path) as scene:
         scene.reloader.begin()

@@ -131,3 +131,14 @@ def test_a_cluster_comes_and_goes_with_a_restart_only() -> None:
     for old, new, word in ((with_cluster, alone, "removed"), (alone, with_cluster, "added")):
         (found,) = differences(old, new)
         assert (str(found), found.needs_restart) == (f"cluster: {word}", True)
+        assert found.needs_another_node
+
+
+def test_an_upgrade_can_change_all_but_who_the_node_is() -> None:
+    for change, is_another in (
+        (('name = "lb-1"', 'name = "lb-9"'), True),
+        (('name = "lb-1"', 'name = "lb-1"\ndata_dir = "/there"'), True),
+        (('name = "lb-1"', 'name = "lb-1"\nworkers = 3'), False),
+    ):
+        (found,) = differences(settings(), settings(change))
+        assert found.needs_another_node == is_another, found
