@@ -16,7 +16,9 @@ FOLDER = REPOSITORY / ".compiled"
 IS_TESTED = os.environ.get("MESHLB_TEST_COMPILED", "0") != "0"
 
 of_the_source = pytest.mark.skipif(
-    IS_TESTED, reason="stands in for a native class, or changes a constant that was compiled in"
+    IS_TESTED,
+    reason="stands in for a native class, changes a constant that was compiled in,"
+    " or runs another version from its source",
 )
 """A test that only the source can pass."""
 

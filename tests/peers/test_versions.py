@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.native import of_the_source
 from tests.peers.conftest import StartBackends
 from tests.peers.harness.child import REPOSITORY, wait_until
 from tests.peers.harness.mesh import Mesh, Node, Plan, new_secret
@@ -32,6 +33,7 @@ def before(tmp_path: Path) -> Path:
     return tmp_path / "before"
 
 
+@of_the_source
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_cluster_goes_over_to_the_other_version_node_by_node_and_moves_no_pin(
     direction: str, before: Path, start_backends: StartBackends, tmp_path: Path
