@@ -60,7 +60,8 @@ class Reactor:
         self._newcomers: set[int] = set()
         self._ration = select.epoll()
         self._rationed: set[int] = set()
-        self._epoll.register(self._ration.fileno(), READ)
+        self._ration_fd = self._ration.fileno()
+        self._epoll.register(self._ration_fd, READ)
         self._behind: list[Callable[[], None]] = []
         self._asleep: trio.CancelScope | None = None
         self.batch = 0
@@ -157,32 +158,25 @@ class Reactor:
 
     def _serve(self) -> int:
         """Handle what there is now; how much that was."""
-        handlers, newcomers, ration = self._handlers, self._newcomers, self._ration.fileno()
-        newcomers.clear()
+        self._newcomers.clear()
         events = self._epoll.poll(0, BATCH_EVENTS_MAX)
         self.batch += 1
         self.now = now = trio.current_time()
-        for fd, event in events:
-            handler = handlers.get(fd)
-            if handler is None or fd in newcomers:
-                if fd == ration:
-                    self._serve_ration()
-                continue  # Closed in this batch, and perhaps reused since.
-            try:
-                handler(event)
-            except Exception:
-                self._end_failed(fd, handler)
+        self._handle(events)
         # Behind the events: what has come in time counts, however late we look at it.
         if now >= self.deadlines.next_at:
             self.deadlines.expire(now)
         return len(events) + self._go_behind()
 
-    def _serve_ration(self) -> None:
-        # The kernel tells of each in its turn, and not of all that wait every time.
-        for fd, event in self._ration.poll(0, RATION_EVENTS_MAX):
-            handler = self._handlers.get(fd)
-            if handler is None:
-                continue
+    def _handle(self, events: list[tuple[int, int]]) -> None:
+        handlers, newcomers = self._handlers, self._newcomers
+        for fd, event in events:
+            handler = handlers.get(fd)
+            if handler is None or fd in newcomers:
+                if fd == self._ration_fd:
+                    # The kernel tells of each in its turn, and not of all that wait every time.
+                    self._handle(self._ration.poll(0, RATION_EVENTS_MAX))
+                continue  # Closed in this batch, and perhaps reused since.
             try:
                 handler(event)
             except Exception:
